@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -17,7 +17,7 @@ from modswap.core.asked.used_paths import OUT, UsedPath, recipe_files
 from modswap.core.decided.verdict import Verdict
 from modswap.core.errors import UsageError
 from modswap.core.kept.outcome import Outcome, Written
-from modswap.core.kept.receipt import Receipt, record
+from modswap.core.kept.receipt import record
 from modswap.core.words.nearest import did_you_mean
 from modswap.core.words.python_spelling import as_python, for_python
 from modswap.io.formats.writing import blank, write
@@ -35,6 +35,7 @@ from modswap.ops.heal.run import HealingWishes, Result, heal_models
 from modswap.ops.heal.sites import sites_to_heal
 from modswap.ops.load.checksums import intact
 from modswap.ops.outcomes import count_params, failure, site_outcomes, swap_notes
+from modswap.ops.remembered import known_swaps, remember
 from modswap.ops.reopen import reopen
 from modswap.ops.rule_call import Inputs, recipe_of_call
 from modswap.ops.run.inputs import calls_of
@@ -44,18 +45,6 @@ from modswap.ops.write.receipt import effective, make_receipt
 
 # the files that models in memory were loaded from
 _sources: WeakKeyDictionary[nn.Module, Path] = WeakKeyDictionary()
-
-
-class _Swaps(NamedTuple):
-    """The swaps that were made in a model in memory."""
-
-    recipe: str  # of the last of them
-    receipt: Receipt  # of all of them
-    # the class of each module that they record, by its path
-    kinds: dict[str, type[nn.Module] | None]
-
-
-_swaps: WeakKeyDictionary[nn.Module, _Swaps] = WeakKeyDictionary()
 
 __all__ = ["apply_recipe", "heal", "insert", "load", "replace", "save"]
 
@@ -117,7 +106,7 @@ def load(  # noqa: PLR0913 - an argument for each option of the commands
     _sources[loaded.model] = subject.file.absolute()
     if text := loaded.container.recipe:
         known = loaded.receipt or make_receipt(None, text, source=None, earlier=None)
-        _remember(loaded.model, text, known.model_copy(update={"digests": {}}))
+        remember(loaded.model, text, known.model_copy(update={"digests": {}}))
     return loaded.model
 
 
@@ -241,7 +230,7 @@ def _swapped(model: nn.Module, recipe: Recipe) -> Outcome:
     found, calls = (None, ()) if first is None else (first.record, first.calls)
     starts = Starts(policy=Policy(allow=recipe.allow))
     prepared = prepare(model, recipe, calls, making=Making(starts=starts))
-    params, known = count_params(model), _known(model)
+    params, known = count_params(model), known_swaps(model)
     before = named_tensors(model)
     with verified(model, prepared, lambda _: None) as standing:
         thorough = recipe.verify.thorough
@@ -254,7 +243,7 @@ def _swapped(model: nn.Module, recipe: Recipe) -> Outcome:
         ).with_mapped(mapped_names(prepared))
     text = write_recipe(_said(recipe, first))
     earlier = None if known is None else known.receipt
-    _remember(model, text, make_receipt(prepared, text, source=None, earlier=earlier))
+    remember(model, text, make_receipt(prepared, text, source=None, earlier=earlier))
     sites = site_outcomes(prepared)
     notes = () if found is None else (found.note,)
     return Outcome(
@@ -320,7 +309,7 @@ def heal(
     if unknown := sorted(wishes.keys() - known):
         what = f"there is no wish {unknown[0]!r}"
         raise UsageError(what, "heal", did_you_mean(unknown[0], known))
-    swaps = _known(model)
+    swaps = known_swaps(model)
     sites = sites_to_heal(against, model, swaps.receipt.sites if swaps is not None else ())
     request = HealingRequest(**{"chosen": "stages" in wishes, **wishes})
     calls = calls_of(_any_rule(inputs).inputs) if inputs else find_for(against, "inputs").calls
@@ -331,7 +320,7 @@ def heal(
     beside = [record(one.paths, one.blueprint) for one in result.put_beside(model)]
     if swaps is not None and beside:
         receipt = swaps.receipt.model_copy(update={"sites": (*swaps.receipt.sites, *beside)})
-        _remember(model, swaps.recipe, receipt)
+        remember(model, swaps.recipe, receipt)
     if result.healing.interrupted:
         raise KeyboardInterrupt
     return Outcome(
@@ -373,32 +362,13 @@ def save(
     out = Path(file)
     refuse_overlap(UsedPath(OUT, out), _used(model, recipe))
     container, value = blank(model, out)
-    known = _known(model)
+    known = known_swaps(model)
     text = known.recipe if known is not None else ""
     if recipe is not None:
         text = write_recipe(effective(recipe))
     receipt = known.receipt if known else make_receipt(None, text, source=None, earlier=None)
     records = Records(text, receipt.text()) if text else Records()
     return write(container, [value], out, records=records, force=force)
-
-
-def _remember(model: nn.Module, recipe: str, receipt: Receipt) -> None:
-    """Keep the swaps of a model, which `save` writes beside it."""
-    _swaps[model] = _Swaps(recipe, receipt, _kinds(model, receipt))
-
-
-def _known(model: nn.Module) -> _Swaps | None:
-    """Return the swaps of a model; None where a module of theirs has been exchanged since."""
-    known = _swaps.get(model)
-    if known is None or known.kinds != _kinds(model, known.receipt):
-        return None
-    return known
-
-
-def _kinds(model: nn.Module, receipt: Receipt) -> dict[str, type[nn.Module] | None]:
-    """Return the class of each module that a receipt records, by its path; None for none."""
-    there = {path: type(module) for path, module in model.named_modules(remove_duplicate=False)}
-    return {path: there.get(path) for site in receipt.sites for path in site.paths}
 
 
 def _spelled(verdict: Verdict) -> Verdict:
