@@ -51,6 +51,8 @@ class _Swaps(NamedTuple):
 
     recipe: str  # of the last of them
     receipt: Receipt  # of all of them
+    # the class of each module that they record, by its path
+    kinds: dict[str, type[nn.Module] | None]
 
 
 _swaps: WeakKeyDictionary[nn.Module, _Swaps] = WeakKeyDictionary()
@@ -115,7 +117,7 @@ def load(  # noqa: PLR0913 - an argument for each option of the commands
     _sources[loaded.model] = subject.file.absolute()
     if text := loaded.container.recipe:
         known = loaded.receipt or make_receipt(None, text, source=None, earlier=None)
-        _swaps[loaded.model] = _Swaps(text, known.model_copy(update={"digests": {}}))
+        _remember(loaded.model, text, known.model_copy(update={"digests": {}}))
     return loaded.model
 
 
@@ -239,7 +241,7 @@ def _swapped(model: nn.Module, recipe: Recipe) -> Outcome:
     found, calls = (None, ()) if first is None else (first.record, first.calls)
     starts = Starts(policy=Policy(allow=recipe.allow))
     prepared = prepare(model, recipe, calls, making=Making(starts=starts))
-    params = count_params(model)
+    params, known = count_params(model), _known(model)
     before = named_tensors(model)
     with verified(model, prepared, lambda _: None) as standing:
         thorough = recipe.verify.thorough
@@ -251,8 +253,8 @@ def _swapped(model: nn.Module, recipe: Recipe) -> Outcome:
             before, named_tensors(model), model_changes(prepared), where="the model", compare=True
         ).with_mapped(mapped_names(prepared))
     text = write_recipe(_said(recipe, first))
-    earlier = _swaps[model].receipt if model in _swaps else None
-    _swaps[model] = _Swaps(text, make_receipt(prepared, text, source=None, earlier=earlier))
+    earlier = None if known is None else known.receipt
+    _remember(model, text, make_receipt(prepared, text, source=None, earlier=earlier))
     sites = site_outcomes(prepared)
     notes = () if found is None else (found.note,)
     return Outcome(
@@ -318,7 +320,7 @@ def heal(
     if unknown := sorted(wishes.keys() - known):
         what = f"there is no wish {unknown[0]!r}"
         raise UsageError(what, "heal", did_you_mean(unknown[0], known))
-    swaps = _swaps.get(model)
+    swaps = _known(model)
     sites = sites_to_heal(against, model, swaps.receipt.sites if swaps is not None else ())
     request = HealingRequest(**{"chosen": "stages" in wishes, **wishes})
     calls = calls_of(_any_rule(inputs).inputs) if inputs else find_for(against, "inputs").calls
@@ -329,7 +331,7 @@ def heal(
     beside = [record(one.paths, one.blueprint) for one in result.put_beside(model)]
     if swaps is not None and beside:
         receipt = swaps.receipt.model_copy(update={"sites": (*swaps.receipt.sites, *beside)})
-        _swaps[model] = swaps._replace(receipt=receipt)
+        _remember(model, swaps.recipe, receipt)
     if result.healing.interrupted:
         raise KeyboardInterrupt
     return Outcome(
@@ -355,7 +357,7 @@ def save(
         file: Where to write.
         recipe: The recipe that the model was swapped with, which is stored inside the file; that
             of the last `replace` or `insert`, or of the file that `load` read, where it is left
-            out.
+            out. None is stored where a module of these has been exchanged since.
         force: Whether an existing file may be replaced.
 
     Raises:
@@ -371,13 +373,32 @@ def save(
     out = Path(file)
     refuse_overlap(UsedPath(OUT, out), _used(model, recipe))
     container, value = blank(model, out)
-    known = _swaps.get(model)
+    known = _known(model)
     text = known.recipe if known is not None else ""
     if recipe is not None:
         text = write_recipe(effective(recipe))
     receipt = known.receipt if known else make_receipt(None, text, source=None, earlier=None)
     records = Records(text, receipt.text()) if text else Records()
     return write(container, [value], out, records=records, force=force)
+
+
+def _remember(model: nn.Module, recipe: str, receipt: Receipt) -> None:
+    """Keep the swaps of a model, which `save` writes beside it."""
+    _swaps[model] = _Swaps(recipe, receipt, _kinds(model, receipt))
+
+
+def _known(model: nn.Module) -> _Swaps | None:
+    """Return the swaps of a model; None where a module of theirs has been exchanged since."""
+    known = _swaps.get(model)
+    if known is None or known.kinds != _kinds(model, known.receipt):
+        return None
+    return known
+
+
+def _kinds(model: nn.Module, receipt: Receipt) -> dict[str, type[nn.Module] | None]:
+    """Return the class of each module that a receipt records, by its path; None for none."""
+    there = {path: type(module) for path, module in model.named_modules(remove_duplicate=False)}
+    return {path: there.get(path) for site in receipt.sites for path in site.paths}
 
 
 def _spelled(verdict: Verdict) -> Verdict:

@@ -13,6 +13,7 @@ from modswap.core.decided.plan import Plan, make_plan
 from modswap.core.decided.verdict import Pass, Verdict, judge
 from modswap.core.errors import InputError, MatchError, UsageError
 from modswap.core.progress import Progress, silent
+from modswap.core.seen.site import Site
 from modswap.nn.fake_tensors import needs_values
 from modswap.ops.apply import Placement, applied, apply, module_at
 from modswap.ops.build.exported_calls import check_calls
@@ -52,6 +53,10 @@ class Prepared:
     notes: tuple[str, ...] = ()
     expect: Expected = field(default_factory=dict)
     close: Callable[[], None] = field(default=lambda: None)
+
+    def site(self, path: str) -> Site:
+        """Return the site of a path, which has a new module."""
+        return next(site for built in self.built for site in built.sites if site.path == path)
 
     @property
     def changed(self) -> tuple[str, ...]:

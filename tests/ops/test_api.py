@@ -106,6 +106,20 @@ def test_model_of_a_file_is_saved_with_the_swaps_of_the_file(name: str, tmp_path
     assert receipts[0].sites == receipts[1].sites != ()
 
 
+def test_no_swap_is_recorded_where_its_module_has_been_exchanged_since(tmp_path: Path) -> None:
+    model = build_gated().eval()
+    modswap.replace(model, ECA)
+    loaded = modswap.load(modswap.save(model, tmp_path / "net.pt").file, allow=["tests.models.*"])
+    loaded.space_attention = nn.Conv2d(8, 8, 1)
+
+    modswap.save(loaded, tmp_path / "other.pt")
+
+    other = read(tmp_path / "other.pt", Policy(allow=("tests.models.*",)))
+    assert (other.recipe, other.receipt) == (None, None)
+    again = modswap.load(tmp_path / "other.pt", allow=["tests.models.*"])
+    assert isinstance(again.get_submodule("space_attention"), nn.Conv2d)
+
+
 def test_existing_file_is_kept_without_force(tmp_path: Path) -> None:
     file = tmp_path / "out.pt"
     modswap.save(nn.Linear(2, 2), file)

@@ -32,23 +32,25 @@ RAISES_FIX = "shapes alone pass: run its forward on a random tensor to see why"
 def pairs(bench: Bench) -> Iterator[Pair | NoPair]:
     """Yield the pair of each site; a pair is made once for all examinations of a bench.
 
-    Sites that are alike share the pair of the first of them, unless all is examined thoroughly.
+    Sites that are alike share the pair of the first of them.
     """
     work = 0
-    sites = {site.path: site for built in bench.prepared.built for site in built.sites}
     firsts = first_alike(bench)
     made: dict[str, Pair | NoPair] = {}  # the last one alone: a pair may be large
     for path, old, new in bench.sites:
         first = firsts[path]
         if first not in made:
-            work += bounds.site_macs(sites[first], (old, new)) if first == path else 0
-            long = work > bounds.MAX_SITES_MACS and not bench.thorough
-            made = {
-                first: NoPair(first, _reason(UnfitError(LONG), first))
-                if long
-                else _kept(bench, first, partial(_site, bench, sites[first]))
-            }
+            site = bench.prepared.site(first)
+            work += bounds.site_macs(site, (old, new)) if first == path else 0
+            made = {first: _bounded(bench, site, work)}
         yield made[first] if first == path else replace(made[first], path=path, like=first)
+
+
+def _bounded(bench: Bench, site: Site, work: int) -> Pair | NoPair:
+    """Return the pair of a site, or none where the sites up to it take too much work."""
+    if work > bounds.MAX_SITES_MACS and not bench.thorough:
+        return NoPair(site.path, _reason(UnfitError(LONG), site.path))
+    return _kept(bench, site.path, partial(_site, bench, site))
 
 
 def whole_model(bench: Bench) -> Pair | NoPair:
@@ -173,7 +175,7 @@ def unfilled(bench: Bench, path: str) -> Pair:
 
     Its call has no tensors where the modules cannot be copied or the call cannot be made.
     """
-    site = next(s for built in bench.prepared.built for s in built.sites if s.path == path)
+    site = bench.prepared.site(path)
     old, new = next((old, new) for each, old, new in bench.sites if each == path)
     call = site.calls[0] if site.calls else Call((), (), NONE)
     around = placeholders(bench.model, *bench.old.values())
