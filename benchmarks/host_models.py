@@ -2,7 +2,7 @@
 
     python benchmarks/host_models.py [--only REGEX] [--page FILE]
 
-The rows are in `host_rows.py`. A library that is not installed is skipped, and its rows say so.
+The rows are in `host_rows.yaml`. A library that is not installed is skipped, and its rows say so.
 Each library is imported once; each row, and in it each command, runs in a process forked from that
 one, as `python -m modswap` runs it, with limits on its time and memory. Rows that are not chosen by
 --only keep their line in the table. Seconds are those on processors, of all five steps.
