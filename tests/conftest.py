@@ -4,6 +4,7 @@ import gc
 import os
 import platform
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -39,6 +40,7 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (1, signal.
 GOLDEN = Path(__file__).parent / "golden"
 MAX_WORKERS = 8  # a worker holds up to 1.5 GB
 SLOWEST = 10  # tests that a summary names
+SWITCH_SECONDS = 0.5  # between threads, where tests are traced
 STARTED = pytest.StashKey[float]()
 
 
@@ -64,6 +66,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("cov_source", default=None):  # `--cov`
+        # Python 3.11 fails to trace a thread if another one takes over while its tracing begins
+        sys.setswitchinterval(SWITCH_SECONDS)
     if folders := config.getoption("--cov-of"):
         places = [config.rootpath / folder for folder in folders]
         config.pluginmanager.register(MeasuredTests(places), "measured tests")

@@ -259,7 +259,6 @@ def run_tests(folder: Path, *args: str) -> Ran:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_plugin_fails_tests_of_swaps_that_do_not_hold(project: Path) -> None:
     tests = project / "tests"
     tests.mkdir()

@@ -152,7 +152,6 @@ def test_stages_are_named_in_any_order() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_broken_off_run_leaves_its_best_state_and_goes_on_to_the_same_bits(
     files: Path, tmp_path: Path
 ) -> None:

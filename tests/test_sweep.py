@@ -187,7 +187,6 @@ class Killed:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_killed_process_loses_one_trial_which_is_run_again(files: Path, tmp_path: Path) -> None:
     recipe = recipe_of_call({"match": "mix", "with_": "BRA", "args": {"n_win": 2}}, [(2, 3, 8, 8)])
     subject = Subject(files / "net.pt", Policy(("tests.ops.heal.nets.*",)), inputs=recipe.inputs)  # type: ignore[arg-type] # tensors alone

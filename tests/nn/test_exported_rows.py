@@ -61,16 +61,14 @@ def row_cases(ways: Sequence[str], quick: Mapping[str, str]) -> list[Any]:
 
     Args:
         ways: The ways, `torchscript` the quickest.
-        quick: The row that `make test` tries by a slower way. `.ci/run` tries the attention, whose
-            graph is the largest, in ONNX as well.
+        quick: The row that `make test` tries by a slower way.
     """
     found = []
     for way in ways:
         for name, row in CATALOGUE.items():
             marks = [needs_onnx] if way == "onnx" else []
             if way != "torchscript" and quick.get(way) != name:
-                largest = (way, name) == ("onnx", "BiLevelRoutingAttention")
-                marks += [SLOW, pytest.mark.ci] if largest else [SLOW]
+                marks.append(SLOW)
             found.append(pytest.param(way, row, marks=marks, id=f"{way}-{name}"))
     return found
 

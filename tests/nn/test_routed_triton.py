@@ -227,7 +227,6 @@ def test_the_kernels_follow_the_definition_in_the_interpreter(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 @hypothesis.settings(max_examples=examples(10), deadline=None)
 @hypothesis.given(
     case=st.builds(

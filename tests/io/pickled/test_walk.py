@@ -158,7 +158,6 @@ def test_containers_that_double_their_paths_at_each_level_are_a_flaw() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_many_modules_in_one_are_sound() -> None:
     model = module()
     model.state["_modules"] = {str(number): module() for number in range(20_001)}

@@ -199,9 +199,7 @@ def test_default_table_is_that_of_the_package() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "rows", [TINY, pytest.param((MIXED,), marks=pytest.mark.ci)], ids=["whole", "ACmix"]
-)
+@pytest.mark.parametrize("rows", [TINY, (MIXED,)], ids=["whole", "ACmix"])
 def test_run_with_the_interpreter(rows: tuple[Row, ...]) -> None:
     pytest.importorskip("triton", reason=NO_TRITON)
     pytest.importorskip("numpy", reason=NO_TRITON)

@@ -40,9 +40,7 @@ def ask() -> Iterator[Ask]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.ci) if n == "float32" else n for n in CASES]
-)
+@pytest.mark.parametrize("name", CASES)
 def test_the_fused_way_follows_the_first(name: str, ask: Ask) -> None:
     case = CASES[name]
 

@@ -134,7 +134,6 @@ def test_projection_in_half_precision_has_weights_of_float32(ask: Ask) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_default_way_follows_the_table_eagerly_and_compiled(ask: Ask) -> None:
     assert ask("by_evidence") == [False, True, True, False, True, True]
 
@@ -145,7 +144,6 @@ def test_two_passes_give_the_same_bits(ask: Ask) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_compiled_layer_is_one_graph_with_the_bits_of_eager(ask: Ask) -> None:
     assert ask("compiled") == [True, True, True]
 

@@ -78,7 +78,7 @@ def swap(folder: Path, out: Path) -> Outcome:
     return outcome
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # workers come back to this file
 def saved_by(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """Return what gives a folder with two checkpoints that so many ranks wrote."""
 
@@ -187,7 +187,6 @@ def test_swapped_checkpoint_is_loaded_and_trained_on_by_other_ranks(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_groups_take_new_parameters_by_kind(saved: Path, tmp_path: Path) -> None:
     swap(saved / "nested", tmp_path / "out")
 
@@ -222,7 +221,6 @@ def test_check_reads_no_weights_and_agrees_with_replace(saved: Path, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_tree_shows_the_models_modules(saved: Path, single: Path) -> None:
     paths = [row.path for row in read_tree(Subject(saved / "nested")).rows]
     assert [row.path for row in read_tree(Subject(saved / "flat")).rows] == paths
@@ -247,7 +245,6 @@ def test_swapped_checkpoint_is_swapped_again(single: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.parametrize("name", ["out.pt", "out.safetensors"])
 def test_weights_are_written_to_a_file(saved: Path, tmp_path: Path, name: str) -> None:
     outcome = swap(saved / "nested", tmp_path / name)

@@ -115,6 +115,7 @@ def test_batch_norms_and_branches_of_new_modules_go_into_their_layers(
     assert run(["verify", out, "-q"]) == 0
 
 
+@pytest.mark.slow
 def test_a_folded_file_can_be_swapped_again_reverted_and_written_as_code(net: GatedNet) -> None:
     needs = swapped("net.safetensors", net)
     assert (
