@@ -123,7 +123,7 @@ def loaded(folder: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "writers"),
-    [pytest.param("flat", 2, marks=pytest.mark.ci), ("flat", 4), ("nested", 2), ("nested", 4)],
+    [("flat", 2), ("flat", 4), ("nested", 2), ("nested", 4)],
 )
 def test_kept_items_are_equal_in_torchs_reader(
     saved_by: Callable[[int], Path], tmp_path: Path, form: str, writers: int
