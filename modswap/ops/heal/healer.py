@@ -129,7 +129,7 @@ class Healer:
         with self._still():
             self.progress("measuring how far the swapped model agrees with the original")
             before = self.best = self._judged()
-            errors = {site.path: self._error(site) for site in self.sites}
+            errors = {site.path: self._error(site, shared=False) for site in self.sites}
             controls = self._controls()
             own = tuple(self._measures())
             first = [
@@ -137,9 +137,7 @@ class Healer:
             ]
             exact = before.error <= _EXACT
             stages = () if exact else tuple(self._stages())
-            after, last = errors, [old for _, old in first]
-            if stages or self.fits.interrupted:
-                after, last = self._last([measure for _, measure in own])
+            after, last = self._last([measure for _, measure in own])
         healing = Healing(
             samples=self.models.samples.description,
             learned=len(self.learn),
@@ -164,7 +162,7 @@ class Healer:
     ) -> tuple[dict[str, SiteError], list[float]]:
         """Return the errors of the sites and the other numbers; NaN for all after Ctrl-C."""
         try:
-            after = {site.path: self._error(site) for site in self.sites}
+            after = {site.path: self._error(site, shared=True) for site in self.sites}
             return after, [measure(self.models.model) for measure in measures]
         except KeyboardInterrupt:
             self._broken_off()
@@ -208,8 +206,8 @@ class Healer:
             own = user_metric(self.request.evaluate)
             yield self.request.evaluate, lambda model: ranks.computed_once(lambda: own(model))
 
-    def _error(self, site: HealedSite) -> SiteError:
-        return site_error(self.models, site, self.held)
+    def _error(self, site: HealedSite, *, shared: bool) -> SiteError:
+        return site_error(self.models, site, self.held, shared=shared)
 
     def _controls(self) -> tuple[Control, ...]:
         m = self.models
@@ -300,9 +298,10 @@ class Healer:
         done = 0
         for site in self.sites:
             self.progress(f"stage closed: {site.path}")
-            held, least, notes = values_of(site.learned), self._error(site).error, None
+            first = self._error(site, shared=False)
+            held, least, notes = values_of(site.learned), first.error, None
             for found in self._closed_forms(site):
-                error = self._error(site).error
+                error = self._error(site, shared=False).error
                 if not error >= least:  # also where it was no number before
                     held, least, notes = values_of(site.learned), error, found
             put_values(site.learned, held)

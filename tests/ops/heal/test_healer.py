@@ -508,8 +508,8 @@ def test_ctrl_c_at_any_place_leaves_what_is_reported(
     both = models(net, swapped(net, new_module("BRA")))
     real, calls = getattr(healer, at), list[int]()
 
-    def stop(*args: Any) -> Any:
-        found = real(*args)
+    def stop(*args: Any, **kwargs: Any) -> Any:
+        found = real(*args, **kwargs)
         calls.append(1)
         if at == "best_estimate" or len(calls) == 4:  # the last is behind all stages
             raise KeyboardInterrupt
