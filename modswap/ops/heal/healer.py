@@ -82,6 +82,7 @@ class Healer:
     norms: tuple[str, ...] = ()  # paths of those that were estimated again
     kept: tuple[str, ...] = ()  # stages whose results were kept
     notes: dict[str, list[str]] = field(default_factory=dict)
+    errors: dict[str, SiteError] = field(default_factory=dict)  # of sites, until a stage is kept
     best: Agreement = field(init=False)
     metric: Metric = field(init=False)
     fits: Fits = field(init=False)
@@ -130,6 +131,7 @@ class Healer:
             self.progress("measuring how far the swapped model agrees with the original")
             before = self.best = self._judged()
             errors = {site.path: self._error(site, shared=False) for site in self.sites}
+            self.errors = dict(errors)
             controls = self._controls()
             own = tuple(self._measures())
             first = [
@@ -242,6 +244,7 @@ class Healer:
         if kept:
             self.best = found
             self.kept += (stage,)
+            self.errors.clear()
         else:
             self._restore(held)
         back = "" if kept else ", taken back"
@@ -298,7 +301,8 @@ class Healer:
         done = 0
         for site in self.sites:
             self.progress(f"stage closed: {site.path}")
-            first = self._error(site, shared=False)
+            known = self.errors.get(site.path) if not done else None
+            first = known or self._error(site, shared=False)
             held, least, notes = values_of(site.learned), first.error, None
             for found in self._closed_forms(site):
                 error = self._error(site, shared=False).error
@@ -362,6 +366,10 @@ class Healer:
         notes = tuple(dict.fromkeys(self.notes.get(site.path, ())))
         if after.share is not None and after.share < _DISGUISE:
             notes += ("its own mechanism adds nothing: it is the old module in another form",)
+        if after.share is not None and after.share > 1:
+            notes += (
+                "its own mechanism varies more than its output: the map cancels a part of it",
+            )
         return SiteHealing(site.path, before.error, after.error, after.share, notes)
 
     def _notes(self, *, exact: bool) -> tuple[str, ...]:
