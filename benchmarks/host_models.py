@@ -200,7 +200,8 @@ class Trial:
 
         allow = [option.partition("=")[2] for option in self.options if "--allow" in option]
         loaded = modswap.load(self.out, allow=allow, model=self.factory).eval()
-        sites = tuple(f"{site['path']}." for site in _report("replace.json")["sites"])
+        swapped = _report("replace.json")["sites"]
+        sites = tuple(f"{path}." for site in swapped for path in (site["path"], *site["aliases"]))
         before, after = self.model.state_dict(), loaded.state_dict()
         for name, tensor in before.items():
             if not name.startswith(sites) and not torch.equal(tensor, after[name]):
