@@ -226,8 +226,7 @@ def test_head_that_loses_rows_as_well_is_refused_unless_the_rule_says_so() -> No
     [
         (
             "with: ConvGate, args: {out_channels: 5}",
-            "; set `output: changed` in its rule, as for a new head; to keep its output: "
-            "set `adapt: true` in its rule",
+            "; set `output: changed` in its rule, as for a new head; to keep its output: set",
         ),
         (
             "with: ConvGate, args: {out_channels: 5}, start: preserve",

@@ -60,7 +60,7 @@ WINDOWS = Clue("a.windows.proj", "Linear", "NHWC", (30, 1, 1, 8))
         ("z", (1, 4, 7, 7), [], [CONV], "NCHW", "the model that took 4-D tensors (Conv2d)"),
         ("c", (1, 8, 30), [], [SIGNAL], None, "like it (Conv1d), which says NCL"),
         ("c", (1, 8, 30), [], [SIGNAL] * 2, None, "like it (Conv1d), which say NCL"),
-        ("c", (1, 8, 30), [SIGNAL], [], None, "goes through 'c.conv' (Conv1d), which says NCL"),
+        ("c", (1, 8, 30), [SIGNAL], [], None, "goes through its 'conv' (Conv1d), which says NCL"),
         ("c", (1, 9, 40), [], [SIGNAL] * 2, None, "3-D tensors (Conv1d), which say NCL"),
         ("a", MAP, [], [TOKENS], None, "no layer of known convention takes such tensors"),
         ("a", (1, 8), [CONV], [CONV], None, "a tensor of 2 axes is neither a map nor tokens"),
