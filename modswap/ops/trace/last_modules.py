@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -66,7 +66,7 @@ class _Origins(TorchFunctionMode):
             # of a pass on stand-ins these are the stand-ins
             self.weights.update(dict.fromkeys(module.parameters(), True))
 
-        def leave(path: str, output: Any) -> None:
+        def leave(path: str, _: object, __: object, output: Any) -> None:
             for tensor in live_tensors(output):
                 self.add(tensor, frozenset((path,)))
 
@@ -77,8 +77,7 @@ class _Origins(TorchFunctionMode):
         handles = [model.register_forward_pre_hook(begin)]
         for path, module in model.named_modules():
             if path:
-                hook = lambda _, __, output, path=path: leave(path, output)  # noqa: E731
-                handles.append(module.register_forward_hook(hook))
+                handles.append(module.register_forward_hook(partial(leave, path)))
         handles.append(model.register_forward_hook(end))
         try:
             with self:
