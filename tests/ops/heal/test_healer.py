@@ -30,7 +30,6 @@ from modswap.nn.linear_forms.form import LinearForm, Solution
 from modswap.nn.linear_forms.moments import Fitting, Moments
 from modswap.ops.apply import apply
 from modswap.ops.heal import healer
-from modswap.ops.heal.closed import fit
 from modswap.ops.heal.closed.last_layer import LastLayer, last_layer, refit
 from modswap.ops.heal.fitted import changing_everywhere
 from modswap.ops.heal.healer import Healed, Healer
@@ -244,14 +243,13 @@ def test_more_samples_than_a_last_layer_needs_are_not_run(
     monkeypatch.setattr("modswap.ops.heal.closed.fit._SAMPLES", 8)
     monkeypatch.setattr("modswap.ops.heal.closed.fit.PLACES", 80)
     counts: list[int] = []
-    real = fit.refit
 
     def noted(module: nn.Module, last: LastLayer, calls: Iterable[SiteCall]) -> None:
         given = list(calls)
         counts.append(sum(len(call.target) for call in given))
-        real(module, last, given)
+        refit(module, last, given)
 
-    monkeypatch.setattr(fit, "refit", noted)
+    monkeypatch.setattr("modswap.ops.heal.closed.fit.refit", noted)
     net = classifier()
     both = models(net, swapped(net, new_module("BRA")))
     found = healed(both, "closed").healing
@@ -263,11 +261,10 @@ def test_a_site_is_run_for_its_error_once_before_and_once_behind_a_closed_form(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shares: list[bool] = []
-    real = healer.site_error
 
     def noted(*args: Any, shared: bool) -> SiteError:
         shares.append(shared)
-        return real(*args, shared=shared)
+        return site_error(*args, shared=shared)
 
     monkeypatch.setattr(healer, "site_error", noted)
     net = classifier()
