@@ -85,7 +85,7 @@ def share(outcome: Outcome) -> float:
 def digits() -> None:
     """Print what real digits regain."""
     out(f"{'500 digits without labels':52} swapped   healed    share")
-    closed = {"stages": ("closed",)}
+    closed: dict[str, object] = {"stages": ("closed",)}
     for seed in range(3):
         run(seed, 8, None, [closed, {**closed, "damp": 3.0}])
 

@@ -58,7 +58,8 @@ def known(net: nn.Module, crops: torch.Tensor) -> Known:
     logits = torch.cat([net(some) for some in crops.split(32)])
     for handle in handles:
         handle.remove()
-    return Known(*(torch.cat(parts) for parts in found), logits)
+    x, y, shortcut = (torch.cat(parts) for parts in found)
+    return Known(x, y, shortcut, logits)
 
 
 def rest(net: Any, y: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
@@ -139,7 +140,7 @@ class Trial:
         scores = self.bench.scores(model).text()
         out(f"{name:44} {error:.4f} {float(share):.4f}  {scores} {seconds:6.0f} s of processor")
 
-    def loss(self, model: nn.Module, module: nn.Module, some: Known, end: str) -> torch.Tensor:
+    def loss(self, model: nn.Module, module: nn.Module, some: Known, end: str) -> Any:
         """Return the error at an end, and what attention's share lacks."""
         given, own = module(some.x), alone(module, some.x)
         local = (given - some.y).square().sum() / BATCH / self.scales[0]
