@@ -1,7 +1,8 @@
 """Take a printed fix as a program can: add its options, set its keys, use the name that it offers."""
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,11 +16,22 @@ RULE_KEYS = {f.alias or name for part in (Rule, Insert) for name, f in part.mode
 TOP_KEYS = {"inputs", "verify", "model", "seed", "allow"}
 _VALUE = r"(?:'[^']*'|\"[^\"]*\"|[^\s,;`)]+)"
 # what only the user can fill in: FACTORY, [H, W], package.module:Class, an ellipsis, x.npy
-_OPEN = re.compile(r"…|\.\.\.|\b[A-Z]{2,}\b|\bpackage\.|\bOLD=|\[H, W\]|\bF\b|^N$")
+_OPEN = re.compile(
+    r"…|\.\.\.|\b(?!N?[HL]?[HWC]{2,3}\b|NCL\b|CBAM\b|ECA\b)[A-Z]{2,}\b|\bpackage\.|\bOLD=|\[H, W\]|\bF\b|^N$"
+)
 _SPAN = re.compile(r"`([^`]+)`")
 _OPTION = re.compile(rf"(?<![\w`-])--([a-z][\w-]*)(?:[ =]({_VALUE}))?")
 _ASKED = re.compile(r"did you mean (.+?)\?")
 _SUCH_AS = re.compile(r"such as `?(\w+)`?")
+_WRONG = re.compile(r" is '([^']+)', expected")
+_LEFT_OUT = re.compile(
+    r"(?:take|leave) `(\w+)(?:: [^`]*)?` out|(?:set|correct) `(\w+)[^`]*`,? or leave it out"
+)
+_CLASS = re.compile(r"(?!re:)[\w./]+:\w+")
+_WRITE = re.compile(r"write `([^`]+)`")
+_EXAMPLE = re.compile(r"(?:as in|say where each class is now:|an alias is for a class:) --\S+ \S+")
+_JOINT = re.compile(r"`([^`]+)`(?:,? (?:and|with)) `([^`]+)`")
+_SET_TO = re.compile(r"set `(\w+)` to (\S+)")
 _QUOTED = re.compile(r"'([^']+)'")
 _LINES = re.compile(r"would pass with: .*\(swap\.yaml:\d+\)")
 
@@ -34,7 +46,31 @@ class Call:
     taken: str = field(default="", compare=False)  # what was done
 
     def with_args(self, *args: str) -> "Call":
-        return replace(self, args=(*self.args, *args), taken=" ".join(args))
+        """Return the call with further options, in the place of its own of the same names."""
+        call, said = self, " ".join(args)
+        for option, value in itertools.pairwise((*args, "")):
+            own = option in {"--match", "--with", "--expect", "--start", "--input"}
+            call = call.without(option) if own else call
+            name = value.partition("=")[0]
+            if option == "--set":
+                call = replace(call, args=_without_setting(call.args, name))
+        return replace(call, args=(*call.args, *args), taken=said)
+
+    def as_recipe(self) -> "Call":
+        """Return a check by the recipe that a check with options writes."""
+        rule: dict[str, Any] = {}
+        rest: list[str] = []
+        words = iter(self.args)
+        for word in words:
+            if word == "--set":
+                name, _, value = next(words).partition("=")
+                rule.setdefault("args", {})[name] = yaml.safe_load(value)
+            elif word.removeprefix("--") in RULE_KEYS - {"input", "output"}:
+                key = word.removeprefix("--")
+                rule[key] = True if word in FLAGS else yaml.safe_load(next(words))
+            else:
+                rest.append(word)
+        return Call((*rest, "-c", "swap.yaml"), {"version": 1, "replace": [rule]})
 
     def without(self, option: str) -> "Call":
         """Return the call without an option and its value."""
@@ -61,6 +97,14 @@ class Call:
                 _set(rule, key, value)
         return replace(self, recipe=recipe, taken=f"{key}: {value}")
 
+    def without_key(self, key: str) -> "Call":
+        """Return the call without a key of its rules or of their arguments."""
+        recipe = yaml.safe_load(yaml.safe_dump(self.recipe))
+        for rule in [*recipe.get("replace", ()), *recipe.get("insert", ())]:
+            rule.pop(key, None)
+            rule.get("args", {}).pop(key, None)
+        return replace(self, recipe=recipe, taken=f"no {key}")
+
     def renamed(self, old: str, new: str) -> "Call":
         """Return the call with a name in place of another, wherever that is given."""
         word = re.compile(rf"(?<![\w.]){re.escape(old)}(?![\w])")
@@ -70,11 +114,24 @@ class Call:
         return replace(self, args=args, recipe=recipe, taken=f"{new} for {old}")
 
 
+def _without_setting(args: tuple[str, ...], name: str) -> tuple[str, ...]:
+    kept: list[str] = []
+    for arg in args:
+        if kept and kept[-1] == "--set" and arg.partition("=")[0] == name:
+            kept.pop()
+        else:
+            kept.append(arg)
+    return tuple(kept)
+
+
 def _set(rule: dict[str, Any], key: str, value: Any) -> None:
     if key == "args":
         rule["args"] = {**rule.get("args", {}), **value}
     elif key == "exclude":
-        rule["exclude"] = [*rule.get("exclude", []), *(value if isinstance(value, list) else [value])]
+        rule["exclude"] = [
+            *rule.get("exclude", []),
+            *(value if isinstance(value, list) else [value]),
+        ]
     elif key in RULE_KEYS:
         rule[key] = value
     else:
@@ -83,10 +140,10 @@ def _set(rule: dict[str, Any], key: str, value: Any) -> None:
 
 def ways(call: Call, what: str, fix: str) -> Iterator[Call]:
     """Yield the calls that take a fix, each of its ways for itself, that differ from the first."""
-    seen = {call}
+    seen = [call]
     for one in _ways(call, what, fix):
-        if one not in seen and one != call:
-            seen.add(one)
+        if one not in seen:
+            seen.append(one)
             yield one
 
 
@@ -94,12 +151,29 @@ def _ways(call: Call, what: str, fix: str) -> Iterator[Call]:
     if _LINES.search(fix) and call.args[0] == "check":
         yield replace(call.with_args("--fix"), passes=True)
     tried, _, offered = fix.partition("would pass with: ")
-    for option in _SPAN.findall(offered) if call.recipe is None else ():
-        yield replace(call.with_args(*option.split(" ", 1)), passes=True)
-    for span in _SPAN.findall(tried):
+    if call.recipe is None and offered:
+        yield _with_options(call, _SPAN.findall(offered))
+    for one, other in _JOINT.findall(tried):
+        for first in _of_span(call, one):
+            yield from _of_span(first, other)
+    for span in _SPAN.findall(_JOINT.sub("", tried)):
         yield from _of_span(call, span)
-    yield from _of_options(call, _SPAN.sub("", tried))
+    yield from _of_options(call, _EXAMPLE.sub("", _SPAN.sub("", tried)))
     yield from _of_names(call, what, tried)
+
+
+def _with_options(call: Call, spans: Sequence[str]) -> Call:
+    """Return a call with the options that the tool found to pass, and keys of a recipe."""
+    for span in spans:
+        if span.startswith("--") and not _OPEN.search(span):
+            option, *value = span.split(" ", 1)
+            call = call.with_args(option, *(one.strip('"') for one in value))
+    for span in spans:
+        if not span.startswith("--"):
+            call = call.as_recipe() if call.recipe is None else call
+            key, _, text = span.partition(": ")
+            call = call.with_key(key, yaml.safe_load(text))
+    return replace(call, passes=True)
 
 
 def _of_span(call: Call, span: str) -> Iterator[Call]:
@@ -107,7 +181,9 @@ def _of_span(call: Call, span: str) -> Iterator[Call]:
         return
     if span.startswith("--"):
         yield from _of_options(call, span)
-    elif span.startswith("re:") and call.recipe is not None:
+    elif _CLASS.fullmatch(span) and call.recipe is not None:
+        yield call.with_key("with", span)
+    elif re.match("re:.", span) and call.recipe is not None:
         yield call.with_key("match", span)
     elif ": " in span and call.recipe is not None:
         key, _, text = span.partition(": ")
@@ -139,7 +215,10 @@ FLAGS = {"--force", "--trust", "--thorough", "--adapt", "--share", "--resume", "
 
 def _of_names(call: Call, what: str, fix: str) -> Iterator[Call]:
     asked = _ASKED.search(fix)
-    wrong = _QUOTED.search(what)
+    wrong = _WRONG.search(what) or _QUOTED.search(what)
+    meant = _WRITE.search(fix)
+    if meant and wrong and "…" not in meant[1]:
+        yield call.renamed(wrong[1], meant[1])
     if asked and wrong:
         for name in _QUOTED.findall(asked[1]):
             yield call.renamed(wrong[1], name)
@@ -149,10 +228,9 @@ def _of_names(call: Call, what: str, fix: str) -> Iterator[Call]:
     if "exclude" in fix and call.recipe is not None:
         for name in _QUOTED.findall(fix):
             yield call.with_key("exclude", name)
-    taken_out = re.search(r"(?:take|leave) `(\w+)` out", fix)
-    if taken_out and call.recipe is not None:
-        recipe = yaml.safe_load(yaml.safe_dump(call.recipe))
-        for rule in [*recipe.get("replace", ()), *recipe.get("insert", ())]:
-            rule.pop(taken_out[1], None)
-            rule.get("args", {}).pop(taken_out[1], None)
-        yield replace(call, recipe=recipe, taken=f"no {taken_out[1]}")
+    if call.recipe is None:
+        return
+    for key, value in _SET_TO.findall(fix):
+        yield call.with_key(key, value)
+    for found in _LEFT_OUT.finditer(fix):
+        yield call.without_key(found[1] or found[2])

@@ -32,6 +32,11 @@ _TRUST = re.compile(r"(?:; )?for a file of your own making there is --trust")
 _RECIPE = "that is a key of a recipe, which -c names"
 
 
+def is_option(key: str) -> bool:
+    """Return whether a key of a rule has an option of its name."""
+    return key in f"{_OPTIONS}|{_SWITCHES}".split("|")
+
+
 def with_options(text: str) -> str:
     """Return a text in which keys of a rule, in backquotes, are options of the command."""
     for key, option in _SPELLED:

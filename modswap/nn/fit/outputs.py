@@ -109,6 +109,8 @@ def _change(site: Site, call: Call, given: tuple[TensorInfo, Size], layout: Layo
         return _Change(needed, strides)
     other = structure_fix(call.output, module_map) or "change `args` or `match`"
     fix = f"no projection or pooling makes up for that: {other}"
+    if tensor is not None and tensor.shape == module_map.shape:
+        fix = f"it gives {module_map.dtype}: end its forward with `.to(x.dtype)`"
     raise other_output(site, call, module_map, fix)
 
 
