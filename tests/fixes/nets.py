@@ -205,7 +205,7 @@ class Keeps(nn.Conv2d):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, 1)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor) -> Tensor:
         self.last = super().forward(input)
         return self.last
 
@@ -242,7 +242,7 @@ class Detaches(nn.Conv2d):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, 1)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor) -> Tensor:
         return super().forward(input).detach()
 
 

@@ -1,141 +1,37 @@
-"""Take a printed fix as a program can: add its options, set its keys, use the name that it offers."""
+"""Take a printed fix as a program can: add options, set keys, use the names that it offers."""
 
-import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import yaml
 
-from modswap.core.asked.rules.insert import Insert
-from modswap.core.asked.rules.rule import Rule
 from modswap.nn import CATALOGUE
+from tests.fixes.calls import FLAGS, Call
 
-RULE_KEYS = {f.alias or name for part in (Rule, Insert) for name, f in part.model_fields.items()}
-TOP_KEYS = {"inputs", "verify", "model", "seed", "allow"}
-_VALUE = r"(?:'[^']*'|\"[^\"]*\"|[^\s,;`)]+)"
+_VALUE = r"(?:\d+(?:,\d+)+(?::\w+)?|'[^']*'|\"[^\"]*\"|[^\s,;`)]+)"
 # what only the user can fill in: FACTORY, [H, W], package.module:Class, an ellipsis, x.npy
 _OPEN = re.compile(
-    r"…|\.\.\.|\b(?!N?[HL]?[HWC]{2,3}\b|NCL\b|CBAM\b|ECA\b)[A-Z]{2,}\b|\bpackage\.|\bOLD=|\[H, W\]|\bF\b|^N$"
+    r"…|\.\.\.|\b(?!N?[HL]?[HWC]{2,3}\b|NLC\b|NCL\b|CBAM\b|ECA\b)[A-Z]{2,}\b|"
+    r"\bpackage\.|\bOLD=|\[H, W\]|\bF\b|^N$"
 )
 _SPAN = re.compile(r"`([^`]+)`")
 _OPTION = re.compile(rf"(?<![\w`-])--([a-z][\w-]*)(?:[ =]({_VALUE}))?")
 _ASKED = re.compile(r"did you mean (.+?)\?")
 _SUCH_AS = re.compile(r"such as `?(\w+)`?")
-_WRONG = re.compile(r" is '([^']+)', expected")
+_WRONG = re.compile(r" is '([^']+)', expected|no such \w+:? '?([\w-]+)")
 _LEFT_OUT = re.compile(
     r"(?:take|leave) `(\w+)(?:: [^`]*)?` out|(?:set|correct) `(\w+)[^`]*`,? or leave it out"
 )
 _CLASS = re.compile(r"(?!re:)[\w./]+:\w+")
-_WRITE = re.compile(r"write `([^`]+)`")
-_EXAMPLE = re.compile(r"(?:as in|say where each class is now:|an alias is for a class:) --\S+ \S+")
+_WRITE = re.compile(r"write `(?!\{a,b\})([^`]+)`")
+_EXAMPLE = re.compile(
+    r"(?:as in|say where each class is now:|an alias is for a class:|write) --\S+ \S+"
+)
 _JOINT = re.compile(r"`([^`]+)`(?:,? (?:and|with)) `([^`]+)`")
 _SET_TO = re.compile(r"set `(\w+)` to (\S+)")
-_QUOTED = re.compile(r"'([^']+)'")
+_QUOTED = re.compile(r"['`]([^'`]+)['`]")
 _LINES = re.compile(r"would pass with: .*\(swap\.yaml:\d+\)")
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call of the command: its arguments, and the recipe beside it if it has one."""
-
-    args: tuple[str, ...]
-    recipe: Mapping[str, Any] | None = None
-    passes: bool = False  # whether it has to end with 0, as the tool has tried it
-    taken: str = field(default="", compare=False)  # what was done
-
-    def with_args(self, *args: str) -> "Call":
-        """Return the call with further options, in the place of its own of the same names."""
-        call, said = self, " ".join(args)
-        for option, value in itertools.pairwise((*args, "")):
-            own = option in {"--match", "--with", "--expect", "--start", "--input"}
-            call = call.without(option) if own else call
-            name = value.partition("=")[0]
-            if option == "--set":
-                call = replace(call, args=_without_setting(call.args, name))
-        return replace(call, args=(*call.args, *args), taken=said)
-
-    def as_recipe(self) -> "Call":
-        """Return a check by the recipe that a check with options writes."""
-        rule: dict[str, Any] = {}
-        rest: list[str] = []
-        words = iter(self.args)
-        for word in words:
-            if word == "--set":
-                name, _, value = next(words).partition("=")
-                rule.setdefault("args", {})[name] = yaml.safe_load(value)
-            elif word.removeprefix("--") in RULE_KEYS - {"input", "output"}:
-                key = word.removeprefix("--")
-                rule[key] = True if word in FLAGS else yaml.safe_load(next(words))
-            else:
-                rest.append(word)
-        return Call((*rest, "-c", "swap.yaml"), {"version": 1, "replace": [rule]})
-
-    def without(self, option: str) -> "Call":
-        """Return the call without an option and its value."""
-        kept: list[str] = []
-        drop = False
-        for arg in self.args:
-            if drop and not arg.startswith("--"):
-                drop = False
-                continue
-            drop = arg.partition("=")[0] == option
-            if not drop:
-                kept.append(arg)
-        return replace(self, args=tuple(kept), taken=f"no {option}")
-
-    def with_key(self, key: str, value: Any) -> "Call":
-        """Return the call with a key set in each rule of its recipe, or in the recipe itself."""
-        recipe = yaml.safe_load(yaml.safe_dump(self.recipe))
-        if key in TOP_KEYS:
-            if isinstance(recipe.get(key), dict) and isinstance(value, dict):
-                value = {**recipe[key], **value}
-            recipe[key] = value
-        else:
-            for rule in [*recipe.get("replace", ()), *recipe.get("insert", ())]:
-                _set(rule, key, value)
-        return replace(self, recipe=recipe, taken=f"{key}: {value}")
-
-    def without_key(self, key: str) -> "Call":
-        """Return the call without a key of its rules or of their arguments."""
-        recipe = yaml.safe_load(yaml.safe_dump(self.recipe))
-        for rule in [*recipe.get("replace", ()), *recipe.get("insert", ())]:
-            rule.pop(key, None)
-            rule.get("args", {}).pop(key, None)
-        return replace(self, recipe=recipe, taken=f"no {key}")
-
-    def renamed(self, old: str, new: str) -> "Call":
-        """Return the call with a name in place of another, wherever that is given."""
-        word = re.compile(rf"(?<![\w.]){re.escape(old)}(?![\w])")
-        args = tuple(word.sub(lambda _: new, arg) for arg in self.args)
-        text = word.sub(lambda _: new, yaml.safe_dump(self.recipe)) if self.recipe else None
-        recipe = yaml.safe_load(text) if text else None
-        return replace(self, args=args, recipe=recipe, taken=f"{new} for {old}")
-
-
-def _without_setting(args: tuple[str, ...], name: str) -> tuple[str, ...]:
-    kept: list[str] = []
-    for arg in args:
-        if kept and kept[-1] == "--set" and arg.partition("=")[0] == name:
-            kept.pop()
-        else:
-            kept.append(arg)
-    return tuple(kept)
-
-
-def _set(rule: dict[str, Any], key: str, value: Any) -> None:
-    if key == "args":
-        rule["args"] = {**rule.get("args", {}), **value}
-    elif key == "exclude":
-        rule["exclude"] = [
-            *rule.get("exclude", []),
-            *(value if isinstance(value, list) else [value]),
-        ]
-    elif key in RULE_KEYS:
-        rule[key] = value
-    else:
-        rule.setdefault("args", {})[key] = value
 
 
 def ways(call: Call, what: str, fix: str) -> Iterator[Call]:
@@ -201,36 +97,33 @@ def _of_options(call: Call, text: str) -> Iterator[Call]:
         return
     flat: list[str] = []
     for option, value in found:
-        value = value.strip("'\"")
         if option in FLAGS:
             yield call.with_args(option)
         elif value and not _OPEN.search(value):
-            flat += [option, value]
+            flat += [option, value.strip("'\"")]
     if flat:
         yield call.with_args(*flat)
 
 
-FLAGS = {"--force", "--trust", "--thorough", "--adapt", "--share", "--resume", "--all", "--partial"}
-
-
 def _of_names(call: Call, what: str, fix: str) -> Iterator[Call]:
-    asked = _ASKED.search(fix)
-    wrong = _WRONG.search(what) or _QUOTED.search(what)
-    meant = _WRITE.search(fix)
-    if meant and wrong and "…" not in meant[1]:
-        yield call.renamed(wrong[1], meant[1])
-    if asked and wrong:
-        for name in _QUOTED.findall(asked[1]):
-            yield call.renamed(wrong[1], name)
-    for name in _SUCH_AS.findall(fix):
-        if name in CATALOGUE and call.recipe is not None:
-            yield call.with_key("with", name)
-    if "exclude" in fix and call.recipe is not None:
-        for name in _QUOTED.findall(fix):
-            yield call.with_key("exclude", name)
-    if call.recipe is None:
-        return
-    for key, value in _SET_TO.findall(fix):
-        yield call.with_key(key, value)
-    for found in _LEFT_OUT.finditer(fix):
-        yield call.without_key(found[1] or found[2])
+    """Yield the calls with a name of the fix in the place of the wrong one."""
+    found = _WRONG.search(what) or _QUOTED.search(what)
+    wrong = next(filter(None, found.groups()), "") if found else ""
+    asked, meant = _ASKED.search(fix), _WRITE.findall(fix)
+    names = [
+        *(one for one in meant if "…" not in one),
+        *(_QUOTED.findall(asked[1]) if asked else []),
+    ]
+    yield from (call.renamed(wrong, name) for name in names if wrong)
+    if call.recipe is not None:
+        yield from _of_keys(call, fix)
+
+
+def _of_keys(call: Call, fix: str) -> Iterator[Call]:
+    """Yield the calls with keys of the recipe that a fix names without backquotes."""
+    rows = (name for name in _SUCH_AS.findall(fix) if name in CATALOGUE)
+    yield from (call.with_key("with", name) for name in rows)
+    if "exclude" in fix:
+        yield from (call.with_key("exclude", name) for name in _QUOTED.findall(fix))
+    yield from (call.with_key(key, value) for key, value in _SET_TO.findall(fix))
+    yield from (call.without_key(one or other) for one, other in _LEFT_OUT.findall(fix))

@@ -25,6 +25,8 @@ _SPELLED = (
     (re.compile(rf"`({_OPTIONS}|{_SWITCHES}):?`"), r"`--\1`"),
     (re.compile(r"(?:set|give a value for) `(\w+)` under `args`"), r"add `--set \1=…`"),
     (re.compile(r"`args`"), "`--set`"),
+    # what has another name is an argument of the new module
+    (re.compile(rf"set `(?!(?:{_KEYS})\b)(\w+): ([^`]+)`"), r"add `--set \1=\2`"),
     (re.compile(r" (?:on|in|of) (?:its|the) rule\b"), ""),
 )
 _OF_RECIPE = re.compile(rf"`(?:{_KEYS})\b[^`]*`")
