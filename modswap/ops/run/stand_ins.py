@@ -10,6 +10,7 @@ from torch import nn
 
 from modswap.live_values import changed_tensors, map_tensors
 from modswap.nn.fake_tensors import fake_mode, made_fake
+from modswap.ops.run.quick_outputs import QuickOutputs
 
 StandIns = Callable[
     [nn.Module, torch.dtype | None],
@@ -41,7 +42,7 @@ def fake_values(
     No byte of the model's tensors is read. Tensors that the model makes or keeps outside its
     parameters and buffers stay real. Floating stand-ins are of `dtype`, if one is given.
     """
-    with fake_mode() as mode:
+    with fake_mode() as mode, QuickOutputs():
         named = _stand_ins(model, partial(made_fake, mode), dtype)
         yield named, partial(map_tensors, partial(made_fake, mode))
 
