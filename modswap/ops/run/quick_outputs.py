@@ -10,7 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from modswap.ops.run.shape_shortcuts import like
+from modswap.ops.run.shape_shortcuts import follows, like
 
 _aten = torch.ops.aten
 Tensor = torch.Tensor
@@ -53,18 +53,7 @@ def _without_data(args: tuple[Any, ...]) -> bool:
 
 def _elementwise(*args: Any) -> Tensor | None:
     first, *rest = (arg for arg in args if isinstance(arg, Tensor))
-    return like(first) if all(_follows(other, first) for other in rest) else None
-
-
-def _follows(other: Tensor, first: Tensor) -> bool:
-    """Return whether the output of both tensors has the shape, dtype and strides of the first."""
-    if other.dtype != first.dtype:
-        return False
-    if (other.shape, other.stride()) == (first.shape, first.stride()):
-        return True
-    # a gate: each axis is that of the map, or of length 1; equal strides would leave the order open
-    gate = other.ndim == first.ndim and len(set(first.stride())) == first.ndim
-    return gate and all(b in {a, 1} for a, b in zip(first.shape, other.shape, strict=True))
+    return like(first) if all(follows(other, first) for other in rest) else None
 
 
 def _bilinear(x: Tensor, size: Sequence[int], *_: Any) -> Tensor | None:
