@@ -26,7 +26,12 @@ from modswap.ops.demo.network import build_network
 HERE = Path(__file__).resolve().parents[1]
 RECIPE = HERE / "configs" / "unetpp_bra.yaml"
 TYPO = "version: 1\nreplace:\n  - {mtch: conv, with: ECA}\n"
-WRONG = "version: 1\ninputs: [{shape: [1, 3, 224, 224]}]\nreplace:\n  - {match: '**.gates', with: ECA}\n"
+WRONG = """\
+version: 1
+inputs: [{shape: [1, 3, 224, 224]}]
+replace:
+  - {match: '**.gates', with: ECA}
+"""
 MODSWAP = [sys.executable, "-m", "modswap"]
 TORCH = "import torch"
 

@@ -166,9 +166,7 @@ def _swapped(
             if not verdict.ok:
                 raise failure(verdict)
             if job.heal:
-                from modswap.ops.jobs.heal import healed_swap
-
-                outcome, prepared = healed_swap(job, loaded, prepared, outcome, writer.progress)
+                outcome, prepared = _healed(writer, prepared, outcome)
             outcome = writer.finish(outcome, prepared)
             if outcome.ledger is not None:
                 ledger = outcome.ledger.with_mapped(writer.mapped(prepared))
@@ -178,6 +176,12 @@ def _swapped(
     except ModswapError as error:
         return replace(outcome, error=error)
     return outcome
+
+
+def _healed(writer: Writer, prepared: Prepared, outcome: Outcome) -> tuple[Outcome, Prepared]:
+    from modswap.ops.jobs.heal import healed_swap
+
+    return healed_swap(writer.job, writer.loaded, prepared, outcome, writer.progress)
 
 
 def _viewed(outcome: Outcome, bench: Bench, standing: Verified, image: Path | None) -> Outcome:

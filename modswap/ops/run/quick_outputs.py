@@ -21,9 +21,11 @@ _HALF = {torch.bfloat16, torch.float16}
 class QuickOutputs(TorchDispatchMode):
     """A mode in which common operators on fake tensors return by shapes alone.
 
-    It is below autocast and below whatever a model asks of functions and hooks, so that a pass
-    takes the way that it takes without it.
+    Models see neither it nor another path because of it, and autocast chooses dtypes before it.
     """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # torch's own
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -44,16 +46,39 @@ def quick_output(func: Any, args: tuple[Any, ...]) -> Any:
 
 def _without_data(args: tuple[Any, ...]) -> bool:
     """Return whether all tensors are meta tensors, or all are fake ones on one device."""
-    given = [arg for arg in args if isinstance(arg, Tensor)]
+    given: list[Any] = [arg for arg in args if isinstance(arg, Tensor)]
     if all(type(tensor) is FakeTensor for tensor in given):
-        devices = {str(tensor.fake_device) for tensor in given}  # type: ignore[attr-defined]
-        return devices == {"cpu"}
+        return {tensor.fake_device.type for tensor in given} == {"cpu"}
     return all(type(t) is not FakeTensor and t.device.type == "meta" for t in given)
 
 
 def _elementwise(*args: Any) -> Tensor | None:
     first, *rest = (arg for arg in args if isinstance(arg, Tensor))
     return like(first) if all(follows(other, first) for other in rest) else None
+
+
+def _softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor | None:  # noqa: FBT001 - torch's
+    return None if half_to_float or not -x.ndim <= dim < x.ndim else _plain(x, x.shape)
+
+
+def _reduced(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor | None:  # noqa: FBT001, FBT002 - torch's
+    if not dim or not isinstance(dim, list | tuple):
+        return None
+    if any(not -x.ndim <= axis < x.ndim for axis in dim):
+        return None
+    axes = {axis % x.ndim for axis in dim}
+    if len(axes) < len(dim) or any(not x.shape[axis] for axis in axes):
+        return None
+    sides = [1 if axis in axes else side for axis, side in enumerate(x.shape)]
+    left = [side for axis, side in enumerate(sides) if keepdim or axis not in axes]
+    return _plain(x, left)
+
+
+def _plain(x: Tensor, shape: Sequence[int]) -> Tensor | None:
+    """Return an empty tensor of a shape, if the axes of x have their plain order."""
+    if not x.is_floating_point() or not x.is_contiguous() or len(set(x.stride())) < x.ndim:
+        return None  # equal strides would leave the order open
+    return x.new_empty(shape)
 
 
 def _bilinear(x: Tensor, size: Sequence[int], *_: Any) -> Tensor | None:
@@ -110,6 +135,8 @@ _TABLE: Mapping[Any, Callable[..., Any]] = {
     **dict.fromkeys((_aten.silu.default, _aten.gelu.default), _elementwise),
     **dict.fromkeys((_aten.add.Tensor, _aten.mul.Tensor), _elementwise),
     _aten.threshold_backward.default: _elementwise,
+    **dict.fromkeys((_aten.amax.default, _aten.amin.default, _aten.mean.dim), _reduced),
+    getattr(_aten, "_softmax").default: _softmax,  # noqa: B009 - the operator has no public name
     _aten.upsample_bilinear2d.default: _bilinear,
     _aten.native_batch_norm.default: _normalised,
     _aten.native_batch_norm_backward.default: _normalised_backward,

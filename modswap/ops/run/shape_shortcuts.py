@@ -84,24 +84,23 @@ def follows(other: Tensor, first: Tensor) -> bool:
 
 def _joined(tensors: Any, dim: int = 0, **named: Any) -> Tensor | None:
     """Return the joined tensors, if the order of their axes is plain, and so that of the output."""
-    if named or not isinstance(tensors, list | tuple) or not tensors:
+    if named or not isinstance(tensors, list | tuple) or not all(map(_has_plain_order, tensors)):
         return None
-    first, *others = tensors
-    if any(type(one) not in _WITHOUT_DATA or one.ndim != first.ndim for one in tensors):
+    forms = {(one.ndim, one.dtype) for one in tensors}
+    if len(forms) != 1 or not -tensors[0].ndim <= dim < tensors[0].ndim:
         return None
-    if first.ndim < 2 or not -first.ndim <= dim < first.ndim:
-        return None
-    dim %= first.ndim
-    shapes = [one.shape for one in tensors]
-    rests = {(*shape[:dim], *shape[dim + 1 :]) for shape in shapes}
-    if len(rests) > 1 or any(one.dtype != first.dtype for one in others):
-        return None
-    plain = (one.stride() == _strides(one.shape, range(one.ndim)) for one in tensors)
-    # the strides of a map of one channel, or of one pixel, say two orders
-    if not all(plain) or any(min(shape[1], max(shape[2:], default=2)) < 2 for shape in shapes):
-        return None
-    side = sum(shape[dim] for shape in shapes)
-    return first.new_empty((*shapes[0][:dim], side, *shapes[0][dim + 1 :]))  # type: ignore[no-any-return]
+    dim %= tensors[0].ndim
+    (rest, *others) = {(*one.shape[:dim], 0, *one.shape[dim + 1 :]) for one in tensors}
+    side = sum(one.shape[dim] for one in tensors)
+    whole = (*rest[:dim], side, *rest[dim + 1 :])
+    return None if others else tensors[0].new_empty(whole)
+
+
+def _has_plain_order(x: Any) -> bool:
+    """Return whether strides say that the axes are in their order, and no other one as well."""
+    if type(x) not in _WITHOUT_DATA or x.ndim < 2 or x.stride() != _strides(x.shape, range(x.ndim)):
+        return False
+    return min(x.shape[1], max(x.shape[2:], default=2)) > 1
 
 
 def _batch_norm(

@@ -111,8 +111,11 @@ class _Side:
 
     def run(self, call: DummyCall) -> Value | BaseException:
         """Return the output of the model, or its exception."""
-        same = {"training": self.training, "unreal": True, "snapshot": self.snapshot}
-        with untouched(self.model, **same), torch.no_grad():
+        snapshot = self.snapshot
+        with (
+            untouched(self.model, training=self.training, unreal=True, snapshot=snapshot),
+            torch.no_grad(),
+        ):
             try:
                 with plain_attention(), self.values(self.model, self.dtype) as (named, moved):
                     made = without_data(call, self.dtype, self.device)
