@@ -22,6 +22,7 @@ from modswap.ops.build.places import open_spots, spots_of, with_spots
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.run.devices import is_without_data
 from modswap.ops.run.inputs import Case, DummyCall, calls_of, cases_of
+from modswap.ops.trace.last_modules import LastModules
 from modswap.ops.trace.operations import with_operations
 from modswap.ops.trace.passes import Trace, trace
 from modswap.ops.trace.sites import sites_of
@@ -118,7 +119,8 @@ def prepare(
         reached = [c for c, one in zip(cases, before, strict=True) if one in _first(before)]
         plan = with_grids(model, plan, reached, seed=recipe.seed, unreal=unreal)
         progress("building the new modules")
-        built = build(model, plan, recipe, making.judge, making.starts)
+        last = LastModules(model, reached, seed=recipe.seed, unreal=unreal)
+        built = build(model, plan, recipe, making.judge, making.starts, last.is_last)
     except BaseException:
         close()
         raise
