@@ -100,7 +100,7 @@ def _has_plain_order(x: Any) -> bool:
     """Return whether strides say that the axes are in their order, and no other one as well."""
     if type(x) not in _WITHOUT_DATA or x.ndim < 2 or x.stride() != _strides(x.shape, range(x.ndim)):
         return False
-    return min(x.shape[1], max(x.shape[2:], default=2)) > 1
+    return bool(min(x.shape[1], max(x.shape[2:], default=2)) > 1)
 
 
 def _batch_norm(
