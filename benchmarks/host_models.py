@@ -66,6 +66,7 @@ class Row(NamedTuple):
     again: str = ""  # another input for the loaded model
     refused: str = ""  # words of the reason, where a refusal is right
     changes: bool = False  # the model's output is meant to change
+    container: str = ""  # where it is another than the library's
 
     @property
     def swap(self) -> str:
@@ -144,7 +145,7 @@ class Trial:
         torch.manual_seed(0)
         self.row, self.seconds = row, dict[str, float]()
         self.model = eval(row.build, vars(_imported(library))).eval()  # noqa: S307 - a row of ours
-        kind = library.container
+        kind = row.container or library.container
         self.file, self.out = ("net", "out") if kind == "folder" else ("net.pt", "out.pt")
         self.options = [f"--allow={name}" for name in library.allow]
         self.factory = None
@@ -200,7 +201,8 @@ class Trial:
 
         allow = [option.partition("=")[2] for option in self.options if "--allow" in option]
         loaded = modswap.load(self.out, allow=allow, model=self.factory).eval()
-        sites = tuple(f"{site['path']}." for site in _report("replace.json")["sites"])
+        swapped = _report("replace.json")["sites"]
+        sites = tuple(f"{path}." for site in swapped for path in (site["path"], *site["aliases"]))
         before, after = self.model.state_dict(), loaded.state_dict()
         for name, tensor in before.items():
             if not name.startswith(sites) and not torch.equal(tensor, after[name]):

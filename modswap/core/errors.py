@@ -70,6 +70,12 @@ class ModswapError(Exception):
         changed.fix = fix
         return changed
 
+    def saying(self, what: str) -> Self:
+        """Return a copy of the error with another fault."""
+        changed = copy.copy(self)
+        changed.what = what
+        return changed
+
     def at(self, where: str) -> Self:
         """Return a copy of the error at another place."""
         changed = copy.copy(self)
@@ -145,6 +151,16 @@ class ProofError(ModswapError):
 
     code = 1
     check = "code"
+
+
+class OutputError(ShapeError):
+    """A new module gives another output than the one that it replaces.
+
+    Attributes:
+        resized: Whether the outputs differ in the sizes of tensors alone.
+    """
+
+    resized: bool = False
 
 
 class UnreachedError(ShapeError):

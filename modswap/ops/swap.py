@@ -22,6 +22,7 @@ from modswap.ops.build.places import open_spots, spots_of, with_spots
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.run.devices import is_without_data
 from modswap.ops.run.inputs import Case, DummyCall, calls_of, cases_of
+from modswap.ops.trace.last_modules import LastModules
 from modswap.ops.trace.operations import with_operations
 from modswap.ops.trace.passes import Trace, trace
 from modswap.ops.trace.sites import sites_of
@@ -118,7 +119,8 @@ def prepare(
         reached = [c for c, one in zip(cases, before, strict=True) if one in _first(before)]
         plan = with_grids(model, plan, reached, seed=recipe.seed, unreal=unreal)
         progress("building the new modules")
-        built = build(model, plan, recipe, making.judge, making.starts)
+        last = LastModules(model, reached, seed=recipe.seed, unreal=unreal)
+        built = build(model, plan, recipe, making.judge, making.starts, last.is_last)
     except BaseException:
         close()
         raise
@@ -161,7 +163,7 @@ def _reference(
     model: nn.Module, cases: Sequence[Case], *, seed: int, unreal: bool
 ) -> tuple[tuple[Trace, ...], bool, tuple[str, ...]]:
     """Return the trace of each case, on real tensors if those without data do not suffice."""
-    traces = tuple(trace(model, case, seed=seed, unreal=unreal) for case in cases)
+    traces = tuple(trace(model, case, seed=seed, unreal=unreal, quick=True) for case in cases)
     failed = next((one for one in traces if one.cause is not None), None)
     if failed is not None and unreal:
         # fake tensors have limits of their own: only a real pass may accuse the input
@@ -216,7 +218,7 @@ def verified(model: nn.Module, prepared: Prepared, progress: Progress) -> Iterat
 
 def _again(model: nn.Module, prepared: Prepared) -> tuple[Trace, ...]:
     cases, seed, unreal = prepared.cases, prepared.seed, prepared.unreal
-    after = tuple(trace(model, case, seed=seed, unreal=unreal) for case in cases)
+    after = tuple(trace(model, case, seed=seed, unreal=unreal, quick=True) for case in cases)
     if unreal and any(needs_values(one.cause) for one in after):
         after = tuple(trace(model, case, seed=seed) for case in cases)
     for one in after:

@@ -143,13 +143,103 @@ def test_head_of_as_many_outputs_changes_none() -> None:
     assert said == ("no output of the model has another size than before",)
 
 
-def test_larger_kernel_is_a_head_where_the_rule_says_so() -> None:
-    rule = 'match: head, with: "torch.nn:Conv2d", '
-    rule += "args: {out_channels: 3, kernel_size: 3, padding: 1}"
+K3 = 'with: "torch.nn:Conv2d", args: {out_channels: 3, kernel_size: 3, padding: 1}'
 
-    with pytest.raises(ShapeError, match=r"the new module into \(2, 3, 4, 4\)"):
-        swap(Segmenter(), rule)
-    assert swap(Segmenter(), f"{rule}, output: changed").ok
+
+class Towers(nn.Module):
+    """Maps of two towers, with a gate in the middle: (N, 3, H, W) -> (N, 8, H, W) and (N, 4, H, W).
+
+    The second map comes from a module that runs after the first was made.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.gate = nn.Conv2d(8, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.first = nn.Conv2d(8, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 4, 3, padding=1)
+        self.scale = nn.Parameter(torch.ones(8, 1, 1))
+        self.scaled = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = self.stem(x)
+        y = self.norm(y * self.gate(y).sigmoid().mean(1, keepdim=True))
+        first = nn.functional.interpolate(self.first(y), scale_factor=2)
+        return {"a": first, "b": self.second(y).softmax(1), "c": self.scaled(y) * self.scale}
+
+
+class Signal(nn.Module):
+    """Scores of samples in a row: (N, 3, L) -> (N, 5, L)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv1d(3, 8, 3, padding=1)
+        self.head = nn.Conv1d(8, 5, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.stem(x))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("model", "rule", "inputs", "note"),
+    [
+        (Segmenter, f"match: head, {K3}", IMAGE, "was (2, 21, 16, 16), is now (2, 3, 16, 16)"),
+        (Towers, f"match: first, {K3}", IMAGE, "a was (2, 8, 32, 32), is now (2, 3, 32, 32)"),
+        (Towers, f"match: second, {K3}", IMAGE, "b was (2, 4, 16, 16), is now (2, 3, 16, 16)"),
+        (
+            Signal,
+            f"match: head, {K3.replace('2d', '1d')}",
+            "{shape: [2, 3, 20]}",
+            "was (2, 5, 20), is now (2, 3, 20)",
+        ),
+    ],
+)
+def test_convolution_that_gives_an_output_is_a_head(
+    model: type[nn.Module], rule: str, inputs: str, note: str
+) -> None:
+    outcome = swap(model(), rule, inputs)
+
+    assert outcome.ok
+    (said,) = outcome.notes
+    assert said.endswith(f"{note}; no other output did")
+
+
+@pytest.mark.parametrize("match", ["gate", "scaled"])
+def test_convolution_that_weights_read_is_no_head(match: str) -> None:
+    with pytest.raises(ShapeError, match=r"the new module into \(2, 3, 16, 16\)") as refused:
+        swap(Towers(), f"match: {match}, {K3}")
+    assert refused.value.fix.endswith(", or set `adapt: true` in its rule")
+
+
+def test_head_that_loses_rows_as_well_is_refused_unless_the_rule_says_so() -> None:
+    rule = f"match: second, {K3.replace(', padding: 1', ', padding: 0')}"
+
+    with pytest.raises(ShapeError, match="such as `padding`; or set `output: changed` in its rule"):
+        swap(Towers(), rule)
+    assert swap(Towers(), f"{rule}, output: changed").ok
+
+
+@pytest.mark.parametrize(
+    ("rule", "fix"),
+    [
+        (
+            "with: ConvGate, args: {out_channels: 5}",
+            "; set `output: changed` in its rule, as for a new head; to keep its output: set",
+        ),
+        (
+            "with: ConvGate, args: {out_channels: 5}, start: preserve",
+            "set `adapt: true` in its rule",
+        ),
+        ("with: 'tests.models:PairAttention'", "as the replaced one does, and not"),
+    ],
+)
+def test_other_output_of_a_last_module_names_the_key_for_heads(rule: str, fix: str) -> None:
+    with pytest.raises(ShapeError) as refused:
+        swap(Segmenter(), f"match: head, {rule}")
+    assert fix in str(refused.value)
+    assert ("output: changed" in str(refused.value)) == ("output: changed" in fix)
 
 
 @pytest.mark.parametrize(

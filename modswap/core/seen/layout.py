@@ -84,12 +84,13 @@ def judge_layout(
     direct = next((clue for clue in same_tensor if clue.rank == rank), None)
     if direct is not None:
         reason_for = f"the same tensor goes through {_seen_from(path, direct)}"
-        return _decide({direct.layout: [direct.kind]}, reason_for)
+        return _decide({direct.layout: [direct.kind]}, reason_for, verb="says")
     around, inside = known.nearest(path, shape)
     if inside:
         count = sum(kinds.total() for kinds in inside.values())
         many = f"{count} layers" if count > 1 else "a layer"
-        return _decide(inside, f"{many} {_place(path, around)} took {rank}-D tensors like it")
+        reason_for = f"{many} {_place(path, around)} took {rank}-D tensors like it"
+        return _decide(inside, reason_for, verb="say" if count > 1 else "says")
     if nearby := known.of_rank(rank):
         return _decide(nearby, f"all layers of the model that took {rank}-D tensors")
     return None, "no layer of known convention takes such tensors"
@@ -101,7 +102,9 @@ def other_layout(shape: tuple[int, ...], same_tensor: Sequence[Clue]) -> str:
     return direct if direct in OTHER_LAYOUTS else ""
 
 
-def _decide(kinds_of: Mapping[str, Iterable[str]], reason_for: str) -> tuple[Layout | None, str]:
+def _decide(
+    kinds_of: Mapping[str, Iterable[str]], reason_for: str, *, verb: str = "say"
+) -> tuple[Layout | None, str]:
     layouts = sorted(kinds_of)
     kinds = ", ".join(sorted({kind for kinds in kinds_of.values() for kind in kinds}))
     reason = f"{reason_for} ({kinds})"
@@ -112,7 +115,7 @@ def _decide(kinds_of: Mapping[str, Iterable[str]], reason_for: str) -> tuple[Lay
             return "NHWC", reason
         case ["NLC"]:
             return "NLC", reason
-    return None, f"{reason}, which say {' and '.join(layouts)}"
+    return None, f"{reason}, which {verb} {' and '.join(layouts)}"
 
 
 def _seen_from(path: str, clue: Clue) -> str:

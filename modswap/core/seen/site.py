@@ -100,7 +100,11 @@ class Site:
     names: tuple[str, ...] = ()
     # height and width of the map that its tokens are by the rule; None where the rule does not say
     grid: Grid | None = None
-    changes: bool = False  # whether its output changes, as the rule says
+    # what may change of its output, as its rule says: nothing, the number of channels, or all sizes
+    changes: Literal["", "channels", "sizes"] = ""
+    # whether the model's output is made of its output, and no layer of weights reads that; None
+    # where that is not known
+    is_last: bool | None = None
     carrier: str = ""  # the input that is its map, by position or name, as the rule says
     unused: tuple[str, ...] = ()  # inputs on which its module's output does not depend
     # the module beside which it is a place for another one; None for a module of the model

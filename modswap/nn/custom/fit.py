@@ -97,7 +97,7 @@ class _ArgumentTrial:
             repeats=found.repeats,
             drops=found.drops,
             grid=site.grid,
-            changes=site.changes,
+            changes=bool(site.changes),
         )
 
 

@@ -38,7 +38,14 @@ from modswap.nn.fit.inputs import (
     tensor_inputs,
     token_grid,
 )
-from modswap.nn.fit.outputs import judge_output, map_given, mismatch
+from modswap.nn.fit.outputs import (
+    CHANGED,
+    CHANGED_OUTPUT,
+    judge_output,
+    map_given,
+    other_channels,
+    other_output,
+)
 
 
 class NotRunError(ShapeError):
@@ -103,13 +110,20 @@ def _changed(trial: Trial, start: Placement) -> Placement:
     """Return the placement of a module whose output is another than its site's.
 
     The module takes its site's own layout, a linear layer the last axis.
+
+    Raises:
+        ShapeError: If more than the number of channels changes, and the rule does not say so.
     """
     wants = start.wants or trial.site.layout
     if wants == "NCHW" and start.wants is None and isinstance(trial.module, nn.Linear):
         wants = "NHWC"
     placement = replace(start, wants=wants)
     for call in trial.site.calls:
-        _run(trial, placement, call)
+        output = _run(trial, placement, call)
+        if trial.site.changes == "channels" and not other_channels(call.output, output):
+            fix = "set its `args` so that the channels alone change, such as `padding`; or "
+            fix += f"set {CHANGED} in its rule"
+            raise other_output(trial.site, call, output, fix, CHANGED_OUTPUT)
     return placement
 
 
@@ -221,8 +235,7 @@ def _undecided(
         reasons.setdefault(error.what, []).append(layout)
     tried = "; ".join(f"as {' or '.join(names)}: {what}" for what, names in reasons.items())
     first = next(iter(shown.values()))
-    what = f"{trial.reference} does not take {shapes}: {tried}"
-    return ShapeError(what, trial.site.path, first.fix, settings=first.settings)
+    return first.saying(f"{trial.reference} does not take {shapes}: {tried}")
 
 
 def _as_it_comes(trial: Trial, placement: Placement) -> Placement:
@@ -230,12 +243,12 @@ def _as_it_comes(trial: Trial, placement: Placement) -> Placement:
     for call in trial.site.calls:
         output = _run(trial, placement, call)
         if output != call.output:
-            what = f"{trial.reference}: {mismatch(call, output)}"
             fix, settings = structure_fix(call.output, output), Settings()
             if not fix:
                 fix = "set `layout:` in its rule, and `adapt: true`"
                 settings = ADAPT + ANY_SITE_LAYOUT
-            raise ShapeError(what, trial.site.path, fix, settings=settings)
+            error = other_output(trial.site, call, output, fix, settings)
+            raise error.saying(f"{trial.reference}: {error.what}")
     return placement
 
 
@@ -276,7 +289,7 @@ def _sized(site: Site, call: Call, output: Value, size: Extent) -> tuple[TensorI
             height = seen.height or same or seen.tokens
             return output, Size(seen.channels, height, seen.tokens // height)
     fix = structure_fix(call.output, output) or "choose a class that gives the same shape"
-    raise ShapeError(mismatch(call, output), site.path, fix)
+    raise other_output(site, call, output, fix)
 
 
 def _check_grids(site: Site, sizes: Sequence[Extent]) -> None:

@@ -6,12 +6,16 @@ from math import ceil
 from typing import NamedTuple
 
 from modswap.core.decided.blueprint import Adaptation
+from modswap.core.decided.outputs import is_resized
 from modswap.core.decided.verdict import structure_fix
-from modswap.core.errors import ShapeError
-from modswap.core.finding import ADAPT
+from modswap.core.errors import OutputError, ShapeError
+from modswap.core.finding import ADAPT, Settings
 from modswap.core.seen.site import Call, Extent, Layout, Site, extent
 from modswap.core.seen.values import NONE, Group, TensorInfo, Value
 from modswap.nn.fit.inputs import Size
+
+CHANGED = "`output: changed`"  # of a rule whose module gives other sizes on purpose
+CHANGED_OUTPUT: Settings = (("output", "changed"),)
 
 
 class _Change(NamedTuple):
@@ -32,12 +36,12 @@ def judge_output(
         ShapeError: If an adaptation is needed and not allowed, or none suffices.
     """
     pairs = list(zip(site.calls, given, strict=True))
-    wrong = [mismatch(call, tensor) for call, (tensor, _) in pairs if call.output != tensor]
-    if not wrong:
+    if all(call.output == tensor for call, (tensor, _) in pairs):
         return None
     changes = [_change(site, call, given_map, layout) for call, given_map in pairs]
     if not adapt:
-        raise ShapeError(wrong[0], site.path, "set `adapt: true` in its rule", settings=ADAPT)
+        call, tensor = next((call, tensor) for call, (tensor, _) in pairs if call.output != tensor)
+        raise other_output(site, call, tensor, "set `adapt: true` in its rule", ADAPT)
     strides = frozenset.intersection(*(change.strides for change in changes))
     if not strides or len({change.needed for change in changes}) > 1:
         calls = " and ".join(dict.fromkeys(map(str, site.calls)))
@@ -50,6 +54,46 @@ def mismatch(call: Call, given: Value) -> str:
     """Return the sentence that names the outputs of a site and of its new module."""
     taken = ", ".join(map(str, call.inputs))
     return f"the site turns {taken} into {call.output}, the new module into {given}"
+
+
+def other_channels(before: Value, after: Value) -> bool:
+    """Return whether two outputs are tensors that differ in the size of one axis at most."""
+    if not (isinstance(before, TensorInfo) and isinstance(after, TensorInfo)):
+        return False
+    if (len(before.shape), before.dtype) != (len(after.shape), after.dtype):
+        return False
+    return sum(old != new for old, new in zip(before.shape, after.shape, strict=True)) < 2
+
+
+def other_output(
+    site: Site, call: Call, given: Value, fix: str, settings: Settings = ()
+) -> OutputError:
+    """Return the error for a module that gives another output than its site."""
+    error = OutputError(mismatch(call, given), site.path, fix, settings=settings)
+    error.resized = is_resized(call.output, given)
+    return error
+
+
+def as_head(error: OutputError, *, is_last: bool | None) -> OutputError:
+    """Return an error that also says how a rule changes the output on purpose, as a head does.
+
+    It stays as it is where the structure differs, or a layer of weights reads the output.
+
+    Args:
+        error: The error.
+        is_last: As of the site.
+    """
+    if is_last is False or not error.resized or CHANGED in error.fix:
+        return error
+    if is_last:
+        fix = f"set {CHANGED} in its rule, as for a new head; to keep its output: {error.fix}"
+        settings = (*CHANGED_OUTPUT, *error.settings)
+    else:
+        fix = f"{error.fix}; or set {CHANGED} there, as for a new head"
+        settings = (*error.settings, *CHANGED_OUTPUT)
+    changed = error.with_fix(fix)
+    changed.settings = settings
+    return changed
 
 
 def _change(site: Site, call: Call, given: tuple[TensorInfo, Size], layout: Layout) -> _Change:
@@ -65,7 +109,7 @@ def _change(site: Site, call: Call, given: tuple[TensorInfo, Size], layout: Layo
         return _Change(needed, strides)
     other = structure_fix(call.output, module_map) or "change `args` or `match`"
     fix = f"no projection or pooling makes up for that: {other}"
-    raise ShapeError(mismatch(call, module_map), site.path, fix)
+    raise other_output(site, call, module_map, fix)
 
 
 def map_given(output: Value) -> tuple[TensorInfo | None, int]:

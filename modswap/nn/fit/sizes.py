@@ -108,7 +108,7 @@ class Draft:
             repeats=self.inputs.repeats,
             drops=self.inputs.drops,
             grid=self.site.grid,
-            changes=self.site.changes,
+            changes=bool(self.site.changes),
         )
 
 

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -13,7 +13,7 @@ from modswap.core.asked.rules.rule import Rule
 from modswap.core.decided.blueprint import Blueprint, Choice
 from modswap.core.decided.plan import Plan, Step
 from modswap.core.decided.started import FRESH, Started
-from modswap.core.errors import ModswapError, RecipeError, ShapeError, together
+from modswap.core.errors import ModswapError, OutputError, RecipeError, ShapeError, together
 from modswap.core.seen.joint import Form
 from modswap.core.seen.site import BY_RULE, Layout, Site, gated
 from modswap.nn import CATALOGUE
@@ -21,6 +21,7 @@ from modswap.nn.catalogue.row import read_options
 from modswap.nn.custom.fit import fit_custom
 from modswap.nn.fit.further_inputs import shown_input
 from modswap.nn.fit.inputs import is_off, is_request, of_its_map
+from modswap.nn.fit.outputs import as_head
 from modswap.nn.insertion import Insertion
 from modswap.ops.apply import module_at
 from modswap.ops.build.make import import_class, new_module
@@ -68,7 +69,9 @@ class Built:
 OLD_HAS_IT = "by the old module, whose weights are inherited"
 # layers of torch that recipes name as rows of the catalogue
 BARE = {"identity": "torch.nn:Identity"}
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 Fit = Callable[["Fitter", Site], Blueprint]
+IsLast = Callable[[Site], bool | None]
 Judge = Callable[[Blueprint], None]
 Make = Callable[[Step, tuple[Site, ...], Blueprint], Built]
 
@@ -79,11 +82,13 @@ def build(
     recipe: Recipe,
     judge: Judge = lambda _: None,
     starts: Starts | None = None,
+    is_last: IsLast = lambda _: None,
 ) -> tuple[Built, ...]:
     """Return every new module that a plan asks for; the model is not touched.
 
     Device, dtype, flags and plain attributes are taken over from the modules of the model. `judge`
-    may refuse a module before it is made. `starts` gives it its first weights.
+    may refuse a module before it is made. `starts` gives it its first weights. `is_last` says
+    whether a site gives the model's output.
     """
     begun = Starts() if starts is None else starts
 
@@ -108,13 +113,15 @@ def build(
         return Built(step, sites, blueprint, module, (*notes, *started.notes), started, heir)
 
     def fit(fitter: Fitter, site: Site) -> Blueprint:
+        if fitter.may_be_head:
+            site = replace(site, is_last=is_last(site))
         taken = begun.arguments(model, fitter.step, site, fitter.made)
         try:
             return fitter.fit(site, taken)
         except ShapeError as error:
             unused = unused_inputs(model, site.beside or site)
             if not unused:
-                raise _of_place(error, site) from None
+                raise _with_ways(error, fitter, site, is_last) from None
         return fitter.fit(replace(site, unused=unused), taken)
 
     return build_plan(plan, recipe, fit, make)
@@ -130,11 +137,15 @@ def _chosen(choices: Sequence[Choice]) -> Iterator[str]:
         yield f"made with {values} of the site{rather}{size}"
 
 
-def _of_place(error: ShapeError, site: Site) -> ShapeError:
-    """Return an error with the advice for a place beside a module, which keeps its shape."""
-    beside = site.joint is not None and site.joint.place != "instead"
-    if not beside or "the new module into" not in error.what:
+def _with_ways(error: ShapeError, fitter: "Fitter", site: Site, is_last: IsLast) -> ShapeError:
+    """Return an error about the output of a site with the other ways to change it."""
+    if not isinstance(error, OutputError):
         return error
+    if fitter.keeps_output:
+        return as_head(error, is_last=is_last(site))
+    if site.joint is None or site.joint.place == "instead":
+        return error
+    # a place beside a module keeps its shape
     return error.with_fix(f"{error.fix}; what changes the shape replaces a module instead")
 
 
@@ -262,7 +273,8 @@ class Fitter:
             layout: Layout | None = site.layout or "NLC"  # only tokens have a grid
             site = replace(site, grid=rule.grid, layout=layout)
         if isinstance(rule, Rule):
-            site = replace(site, changes=rule.output == "changed" or self._is_head())
+            named: Literal["", "sizes"] = "sizes" if rule.output == "changed" else ""
+            site = replace(site, changes=named or ("channels" if self._is_head(site) else ""))
         blueprint = self._blueprint(site, taken)
         if site.joint is None:
             return blueprint
@@ -290,17 +302,30 @@ class Fitter:
         wants = None if rule.wants == "auto" else rule.wants
         return fit_custom(site, self.cls, self.name, self.args, adapt=rule.adapt, wants=wants)
 
-    def _is_head(self) -> bool:
-        """Return whether the rule names the size of a linear layer's or 1x1 convolution's output.
-
-        A rule with `adapt: true` keeps the output as it was.
-        """
-        if self.step.rule.adapt:
+    @property
+    def keeps_output(self) -> bool:
+        """Return whether the rule replaces a module and does not say how its output is kept."""
+        rule = self.step.rule
+        if not isinstance(rule, Rule) or rule.adapt:
             return False
+        return rule.output == "same" and rule.start != "preserve"
+
+    @property
+    def may_be_head(self) -> bool:
+        """Return whether the rule names the channels of a convolution, for a new head perhaps."""
+        named = self.cls in CONVOLUTIONS and isinstance(self.args.get("out_channels"), int)
+        return named and self.keeps_output
+
+    def _is_head(self, site: Site) -> bool:
+        """Return whether the rule names the size of a new head's output.
+
+        It does for a linear layer and a 1x1 convolution, and for any other convolution where it
+        gives the model's output. A rule with `adapt: true` keeps the output as it was.
+        """
         if self.cls is nn.Linear:
-            return isinstance(self.args.get("out_features"), int)
-        single = self.args.get("kernel_size") in (1, [1, 1])
-        return self.cls is nn.Conv2d and single and isinstance(self.args.get("out_channels"), int)
+            return self.keeps_output and isinstance(self.args.get("out_features"), int)
+        single = self.cls is nn.Conv2d and self.args.get("kernel_size") in (1, [1, 1])
+        return self.may_be_head and (single or site.is_last is True)
 
 
 def _dropped(step: Step, site: Site, drops: Sequence[str]) -> tuple[str, ...]:

@@ -3,11 +3,11 @@
 import pytest
 
 from modswap.core.decided.blueprint import Adaptation
-from modswap.core.errors import ShapeError
+from modswap.core.errors import OutputError, ShapeError
 from modswap.core.seen.site import Call, Site
-from modswap.core.seen.values import TensorInfo
+from modswap.core.seen.values import TensorInfo, Value
 from modswap.nn.fit.inputs import read_inputs
-from modswap.nn.fit.outputs import judge_output
+from modswap.nn.fit.outputs import as_head, judge_output, other_channels
 from tests.nn.sites import NONE, call, group, site, tensor
 
 
@@ -21,6 +21,7 @@ def test_nothing_follows_where_the_site_keeps_its_map(adapt: bool) -> None:
     assert judged(site(tensor(1, 4, 8, 8), tensor(1, 4, 6, 9)), adapt=adapt) is None
 
 
+ADAPTED = "set `adapt: true` in its rule"
 WIDER = call(tensor(1, 8, 9, 8), output=tensor(1, 16, 9, 8))
 HALVED = call(tensor(1, 8, 9, 8), output=tensor(1, 8, 5, 4))
 HALVED_AGAIN = call(tensor(1, 8, 4, 4), output=tensor(1, 8, 2, 2))
@@ -83,3 +84,45 @@ def test_output_that_nothing_makes_up_for_is_refused(output: TensorInfo) -> None
 def test_calls_that_change_in_different_ways_are_refused(other: Call) -> None:
     with pytest.raises(ShapeError, match=r"differ in how they change it: .* and "):
         judged(site(HALVED, other))
+
+
+@pytest.mark.parametrize(
+    ("is_last", "fix"),
+    [
+        (
+            True,
+            f"set `output: changed` in its rule, as for a new head; to keep its output: {ADAPTED}",
+        ),
+        (None, f"{ADAPTED}; or set `output: changed` there, as for a new head"),
+        (False, ADAPTED),
+    ],
+)
+def test_output_may_change_where_nothing_reads_it(is_last: bool | None, fix: str) -> None:
+    with pytest.raises(OutputError) as error:
+        judged(site(WIDER), adapt=False)
+
+    said = as_head(error.value, is_last=is_last)
+
+    assert said.fix == fix
+    keys = [key for key, _ in said.settings]
+    assert keys == {True: ["output", "adapt"], None: ["adapt", "output"]}.get(is_last, ["adapt"])
+
+
+def test_output_of_another_structure_is_no_head() -> None:
+    with pytest.raises(OutputError) as error:
+        judged(site(PAIR), adapt=False)
+
+    assert as_head(error.value, is_last=True) is error.value
+
+
+@pytest.mark.parametrize(
+    ("after", "alone"),
+    [
+        (tensor(1, 7, 9, 8), True),
+        (tensor(1, 7, 7, 8), False),
+        (tensor(1, 7, 9), False),
+        (group(tensor(1, 8, 9, 8)), False),
+    ],
+)
+def test_channels_are_one_axis(after: Value, alone: bool) -> None:
+    assert other_channels(tensor(1, 8, 9, 8), after) == alone

@@ -44,7 +44,8 @@ class Rule(Part):
     output: Literal["same", "changed"] = Field(
         "same",
         description="changed: outputs may have other sizes, as those of a new head; so it is for "
-        "torch.nn:Linear with out_features and torch.nn:Conv2d of kernel_size 1 with out_channels",
+        "torch.nn:Linear with out_features and torch.nn:Conv2d of kernel_size 1 with out_channels, "
+        "and for any convolution with out_channels that gives the model's output",
     )
     share: Share = False
     prefix: Prefix = None
