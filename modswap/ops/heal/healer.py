@@ -82,6 +82,7 @@ class Healer:
     norms: tuple[str, ...] = ()  # paths of those that were estimated again
     kept: tuple[str, ...] = ()  # stages whose results were kept
     notes: dict[str, list[str]] = field(default_factory=dict)
+    errors: dict[str, SiteError] = field(default_factory=dict)  # of sites, until a stage is kept
     best: Agreement = field(init=False)
     metric: Metric = field(init=False)
     fits: Fits = field(init=False)
@@ -129,7 +130,8 @@ class Healer:
         with self._still():
             self.progress("measuring how far the swapped model agrees with the original")
             before = self.best = self._judged()
-            errors = {site.path: self._error(site) for site in self.sites}
+            errors = {site.path: self._error(site, shared=False) for site in self.sites}
+            self.errors = dict(errors)
             controls = self._controls()
             own = tuple(self._measures())
             first = [
@@ -137,9 +139,7 @@ class Healer:
             ]
             exact = before.error <= _EXACT
             stages = () if exact else tuple(self._stages())
-            after, last = errors, [old for _, old in first]
-            if stages or self.fits.interrupted:
-                after, last = self._last([measure for _, measure in own])
+            after, last = self._last([measure for _, measure in own])
         healing = Healing(
             samples=self.models.samples.description,
             learned=len(self.learn),
@@ -164,7 +164,7 @@ class Healer:
     ) -> tuple[dict[str, SiteError], list[float]]:
         """Return the errors of the sites and the other numbers; NaN for all after Ctrl-C."""
         try:
-            after = {site.path: self._error(site) for site in self.sites}
+            after = {site.path: self._error(site, shared=True) for site in self.sites}
             return after, [measure(self.models.model) for measure in measures]
         except KeyboardInterrupt:
             self._broken_off()
@@ -208,8 +208,8 @@ class Healer:
             own = user_metric(self.request.evaluate)
             yield self.request.evaluate, lambda model: ranks.computed_once(lambda: own(model))
 
-    def _error(self, site: HealedSite) -> SiteError:
-        return site_error(self.models, site, self.held)
+    def _error(self, site: HealedSite, *, shared: bool) -> SiteError:
+        return site_error(self.models, site, self.held, shared=shared)
 
     def _controls(self) -> tuple[Control, ...]:
         m = self.models
@@ -244,6 +244,7 @@ class Healer:
         if kept:
             self.best = found
             self.kept += (stage,)
+            self.errors.clear()
         else:
             self._restore(held)
         back = "" if kept else ", taken back"
@@ -300,9 +301,11 @@ class Healer:
         done = 0
         for site in self.sites:
             self.progress(f"stage closed: {site.path}")
-            held, least, notes = values_of(site.learned), self._error(site).error, None
+            known = self.errors.get(site.path) if not done else None
+            first = known or self._error(site, shared=False)
+            held, least, notes = values_of(site.learned), first.error, None
             for found in self._closed_forms(site):
-                error = self._error(site).error
+                error = self._error(site, shared=False).error
                 if not error >= least:  # also where it was no number before
                     held, least, notes = values_of(site.learned), error, found
             put_values(site.learned, held)
@@ -363,6 +366,10 @@ class Healer:
         notes = tuple(dict.fromkeys(self.notes.get(site.path, ())))
         if after.share is not None and after.share < _DISGUISE:
             notes += ("its own mechanism adds nothing: it is the old module in another form",)
+        if after.share is not None and after.share > 1:
+            notes += (
+                "its own mechanism varies more than its output: the map cancels a part of it",
+            )
         return SiteHealing(site.path, before.error, after.error, after.share, notes)
 
     def _notes(self, *, exact: bool) -> tuple[str, ...]:

@@ -21,12 +21,14 @@ class SiteError(NamedTuple):
 
 
 @torch.no_grad()
-def site_error(models: Models, site: HealedSite, chosen: Sequence[int]) -> SiteError:
-    """Return the error of a site over samples, on the inputs that the healed model gives it."""
-    form = form_of(site.learned) if site.replaces else None
-    parts = form.mechanism() if form is not None else []
-    if site.bypass is not None and site.bypass.used:
-        parts = [*parts, *site.bypass.layer.parameters()]
+def site_error(
+    models: Models, site: HealedSite, chosen: Sequence[int], *, shared: bool = True
+) -> SiteError:
+    """Return the error of a site over samples, on the inputs that the healed model gives it.
+
+    The share, which takes a second run of the module, is left out unless it is wanted.
+    """
+    parts = _mechanism(site) if shared else []
     wrong, wanted, given, own = spreads = tuple(_Spread() for _ in range(4))
     fits = True
     for call in models.calls(site, chosen):
@@ -46,6 +48,15 @@ def site_error(models: Models, site: HealedSite, chosen: Sequence[int]) -> SiteE
         one.join()
     share = own.variance / max(given.variance, 1e-30) if parts else None
     return ranks.from_first(SiteError(wrong.square / max(wanted.variance, 1e-30), share))
+
+
+def _mechanism(site: HealedSite) -> list[torch.Tensor]:
+    """Return the tensors without which a new module gives its own mechanism alone."""
+    form = form_of(site.learned) if site.replaces else None
+    parts = form.mechanism() if form is not None else []
+    if site.bypass is not None and site.bypass.used:
+        parts = [*parts, *site.bypass.layer.parameters()]
+    return parts
 
 
 def _output(site: HealedSite, call: SiteCall) -> torch.Tensor | None:

@@ -5,6 +5,7 @@ site_errors, sites, tensors, working.
 """
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -29,14 +30,14 @@ from modswap.nn.linear_forms.form import LinearForm, Solution
 from modswap.nn.linear_forms.moments import Fitting, Moments
 from modswap.ops.apply import apply
 from modswap.ops.heal import healer
-from modswap.ops.heal.closed.last_layer import last_layer, refit
+from modswap.ops.heal.closed.last_layer import LastLayer, last_layer, refit
 from modswap.ops.heal.fitted import changing_everywhere
 from modswap.ops.heal.healer import Healed, Healer
 from modswap.ops.heal.inherit import inheriting
 from modswap.ops.heal.passes import Models, SiteCall
 from modswap.ops.heal.run import Result
 from modswap.ops.heal.samples import HeldSamples
-from modswap.ops.heal.site_errors import site_error
+from modswap.ops.heal.site_errors import SiteError, site_error
 from modswap.ops.heal.sites import sites_to_heal
 from modswap.ops.heal.working import running, taken_back, working_copy
 from modswap.ops.run.inputs import Case, DummyCall
@@ -234,6 +235,50 @@ def test_more_places_than_a_map_needs_are_left_to_the_last_layer(
     found = healed(both, "closed").healing
     assert counts == [40 * 64]
     assert found.after.error < found.before.error / 3
+
+
+def test_more_samples_than_a_last_layer_needs_are_not_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("modswap.ops.heal.closed.fit._SAMPLES", 8)
+    monkeypatch.setattr("modswap.ops.heal.closed.fit.PLACES", 80)
+    counts: list[int] = []
+
+    def noted(module: nn.Module, last: LastLayer, calls: Iterable[SiteCall]) -> None:
+        given = list(calls)
+        counts.append(sum(len(call.target) for call in given))
+        refit(module, last, given)
+
+    monkeypatch.setattr("modswap.ops.heal.closed.fit.refit", noted)
+    net = classifier()
+    both = models(net, swapped(net, new_module("BRA")))
+    found = healed(both, "closed").healing
+    assert counts == [-(-80 * (CHANNELS + 1) // 64)]  # of 64 places each
+    assert found.after.error < found.before.error / 3
+
+
+def test_a_site_is_run_for_its_error_once_before_and_once_behind_a_closed_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shares: list[bool] = []
+
+    def noted(*args: Any, shared: bool) -> SiteError:
+        shares.append(shared)
+        return site_error(*args, shared=shared)
+
+    monkeypatch.setattr(healer, "site_error", noted)
+    net = classifier()
+    found = healed(models(net, swapped(net, new_module("BRA"))), "closed").healing
+    assert shares == [False, False, True]  # at first, behind the form, and at the end
+    assert found.sites[0].share is not None
+
+
+def test_a_share_above_one_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = classifier()
+    monkeypatch.setattr(healer, "site_error", lambda *_, **__: SiteError(1.0, 2.5))
+    found = healed(models(net, swapped(net, new_module("BRA"))), "norms").healing
+    assert found.sites[0].share == 2.5
+    assert any("varies more than its output" in note for note in found.sites[0].notes)
 
 
 def test_result_repeats_to_the_bit() -> None:
@@ -508,10 +553,10 @@ def test_ctrl_c_at_any_place_leaves_what_is_reported(
     both = models(net, swapped(net, new_module("BRA")))
     real, calls = getattr(healer, at), list[int]()
 
-    def stop(*args: Any) -> Any:
-        found = real(*args)
+    def stop(*args: Any, **kwargs: Any) -> Any:
+        found = real(*args, **kwargs)
         calls.append(1)
-        if at == "best_estimate" or len(calls) == 4:  # the last is behind all stages
+        if at == "best_estimate" or len(calls) == 3:  # the last is behind all stages
             raise KeyboardInterrupt
         return found
 

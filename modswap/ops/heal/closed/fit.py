@@ -14,13 +14,13 @@ from modswap.nn.linear_forms import form_of
 from modswap.nn.linear_forms.form import LinearForm, solve
 from modswap.nn.linear_forms.moments import PLACES, Moments
 from modswap.ops.heal import ranks
-from modswap.ops.heal.closed.last_layer import last_layer, refit
+from modswap.ops.heal.closed.last_layer import LastLayer, last_layer, refit
 from modswap.ops.heal.closed.maps import map_of, tensor_of
 from modswap.ops.heal.passes import Models, SiteCall
 from modswap.ops.heal.sites import HealedSite
 
 _EXACT = 1e-6
-_SAMPLES = 256  # whose places are enough for a linear map, if they are many
+_SAMPLES = 128  # whose places are enough for a linear map, if they are many
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,17 @@ def fit_closed(
     last = last_layer(site.learned, first[0]) if site.replaces and first else None
     if last is None:
         return ClosedForm(residual, notes=tuple(notes))
-    refit(site.learned, last, models.calls(site, chosen))
+    refit(site.learned, last, models.calls(site, _enough_for(last, first[0], chosen)))
     return ClosedForm(residual, last.path, tuple(notes))
+
+
+def _enough_for(last: LastLayer, call: SiteCall, chosen: Sequence[int]) -> Sequence[int]:
+    """Return as many samples as are enough for a layer: more hardly change what is fitted."""
+    target = tensor_of(call.target)
+    if target is None or not len(target):
+        return chosen
+    places = max(target.numel() // (last.outputs * len(target)), 1)  # of a sample
+    return chosen[: max(_SAMPLES, -(-PLACES * (last.inputs + 1) // places))]
 
 
 def _held(residual: float) -> str:

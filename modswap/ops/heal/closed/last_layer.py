@@ -57,6 +57,11 @@ class LastLayer:
         """Return the channels of its output."""
         return self.layer.weight.shape[0]
 
+    @property
+    def inputs(self) -> int:
+        """Return the channels of its input."""
+        return self.layer.weight.shape[1]
+
 
 @torch.no_grad()
 def last_layer(module: nn.Module, call: SiteCall) -> LastLayer | None:
