@@ -6,7 +6,8 @@ _REASONS = {
     "only the user knows the value that is meant": (
         r"^correct |^write (a path|it as|the value|--alias|--start)|^choose one of them",
         r"^(set|give a value for) `\w+` under `args`|^add `(--set )?\w+(=|: )…`|widen `where`",
-        r"^`\*` stands for the classes|^set the differing args|^it has |^known here|^write [\d.]+$|^take the quotes off",
+        r"^`\*` stands for the classes|^set the differing args|^it has |^known here",
+        r"^write [\d.]+$|^take the quotes off",
         r"^add --(with MODULE|match PATTERN)|^write `\{a,b\}`|is a key of ",
     ),
     "only the user knows which modules are meant": (
