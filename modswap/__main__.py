@@ -18,9 +18,6 @@ def main() -> None:
         sys.exit(_WRONG_CALL)
     try:
         run = _command()
-        # a model of a thousand modules is many objects and no garbage: looking less often saves
-        # seconds
-        gc.set_threshold(20_000, 10, 10)
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # before the command itself listens to it
         code = _STOPPED
@@ -31,9 +28,10 @@ def main() -> None:
 
 def _command() -> Any:
     """Return the function that runs a command, in the child process; the parent ends in here."""
-    from modswap.cli.supervisor import supervise
+    from modswap.cli.supervisor import THRESHOLDS, supervise
 
     supervise(sys.argv[1:])
+    gc.set_threshold(*THRESHOLDS)
     from modswap.cli.streams import fill_closed_streams  # the parent needs none of it
 
     fill_closed_streams()

@@ -163,7 +163,7 @@ def _reference(
     model: nn.Module, cases: Sequence[Case], *, seed: int, unreal: bool
 ) -> tuple[tuple[Trace, ...], bool, tuple[str, ...]]:
     """Return the trace of each case, on real tensors if those without data do not suffice."""
-    traces = tuple(trace(model, case, seed=seed, unreal=unreal) for case in cases)
+    traces = tuple(trace(model, case, seed=seed, unreal=unreal, quick=True) for case in cases)
     failed = next((one for one in traces if one.cause is not None), None)
     if failed is not None and unreal:
         # fake tensors have limits of their own: only a real pass may accuse the input
@@ -218,7 +218,7 @@ def verified(model: nn.Module, prepared: Prepared, progress: Progress) -> Iterat
 
 def _again(model: nn.Module, prepared: Prepared) -> tuple[Trace, ...]:
     cases, seed, unreal = prepared.cases, prepared.seed, prepared.unreal
-    after = tuple(trace(model, case, seed=seed, unreal=unreal) for case in cases)
+    after = tuple(trace(model, case, seed=seed, unreal=unreal, quick=True) for case in cases)
     if unreal and any(needs_values(one.cause) for one in after):
         after = tuple(trace(model, case, seed=seed) for case in cases)
     for one in after:

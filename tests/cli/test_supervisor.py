@@ -1,5 +1,6 @@
 """The command runs in a child process, and a crash of it ends with an error."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from modswap.cli.supervisor import SWITCH, one_press, outputs
+from modswap.cli.supervisor import SWITCH, THRESHOLDS, importing, one_press, outputs
 
 ROOT = Path(__file__).parents[2]
 # a command that is as quick as Python itself: the real `main` with a stand-in for the app
@@ -182,7 +183,6 @@ def is_running(number: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.ci
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("swallows", [True, False], ids=["swallowed", "endless"])
 def test_interruption_during_an_import_ends_with_130(*, swallows: bool, tmp_path: Path) -> None:
@@ -220,3 +220,18 @@ def test_folders_of_written_files_are_found_in_a_call(tmp_path: Path) -> None:
 )
 def test_every_option_that_names_a_written_file_is_an_output(option: str, tmp_path: Path) -> None:
     assert outputs(["sweep", "net.pt", option, f"{tmp_path}/a/x"]) == [tmp_path / "a"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_imports_are_left_out_of_searches_for_garbage(own: bool) -> None:
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    try:
+        gc.set_threshold(*(THRESHOLDS if own else (700, 10, 10)))
+        with importing():
+            enabled = gc.isenabled()
+
+        assert enabled is not own
+        assert gc.isenabled()
+        assert (gc.get_freeze_count() > frozen) is own
+    finally:
+        gc.set_threshold(*before)

@@ -9,6 +9,7 @@ import typer
 from modswap.cli import locking, one_rule, options
 from modswap.cli.outcomes import finish
 from modswap.cli.session import Session, note
+from modswap.cli.supervisor import importing
 from modswap.core.asked.used_paths import paths_read
 from modswap.core.errors import UsageError
 from modswap.core.progress import Progress
@@ -163,7 +164,8 @@ def _outcomes(
     session.judge()
     options.require_file(job.subject.file)
 
-    from modswap.ops.jobs.repair import check_and_repair
+    with importing():
+        from modswap.ops.jobs.repair import check_and_repair
 
     return [check_and_repair(job, progress, fix=request.fix, say=session.announce)]
 

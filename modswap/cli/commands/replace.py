@@ -8,6 +8,7 @@ import typer
 from modswap.cli import healing, one_rule, options
 from modswap.cli.outcomes import finish
 from modswap.cli.session import Session
+from modswap.cli.supervisor import importing
 from modswap.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -132,7 +133,9 @@ def _run(session: Session, job: "Job", digest: str | None, *, no_forward: bool) 
     with session.guarded() as progress, holding(job.subject.file):
         if digest is not None:
             require_digest(job.subject.file, digest, progress)
-        return _job_of(no_forward=no_forward)(job, progress)
+        with importing():
+            work = _job_of(no_forward=no_forward)
+        return work(job, progress)
 
 
 def _refuse_idle(chosen: one_rule.Chosen, output: Path | None, *, dry_run: bool) -> None:

@@ -142,7 +142,7 @@ def _first(model: nn.Module, tried: list[Said], where: str, also: str) -> Found:
 
 def _passes(model: nn.Module, one: Said, *, unreal: bool) -> tuple[Trace, Trace | None]:
     """Return the first pass of some calls, and the first that fails; None if all succeed."""
-    traces = [trace(model, Case(call), unreal=unreal) for call in one.calls]
+    traces = [trace(model, Case(call), unreal=unreal, quick=True) for call in one.calls]
     return traces[0], next((traced for traced in traces if traced.cause is not None), None)
 
 

@@ -18,7 +18,6 @@ from modswap.live_values import named_tensors, nbytes_of
 from modswap.ops.build.starts.start import Starts
 from modswap.ops.examine.bench import Bench, examined
 from modswap.ops.first_input.find import Settled, settled
-from modswap.ops.jobs.heal import healed_swap, look_at_data
 from modswap.ops.load.allowed import with_recipe
 from modswap.ops.load.model import Loaded
 from modswap.ops.measure.memory import (
@@ -67,7 +66,10 @@ def _run(job: Job, command: str, progress: Progress, *, unreal: bool) -> Outcome
     if job.out is not None:
         reads = (*paths_read(subject, job.recipe), *healing_files(job.heal))
         refuse_target(subject.file, job.out, force=job.force, reads=reads)
-    look_at_data(job.heal)
+    if job.heal:
+        from modswap.ops.jobs.heal import look_at_data  # it takes a while, and few heal
+
+        look_at_data(job.heal)
     with holding(subject.file) as held, without_compiler():
         outcome = _held(replace(job, subject=subject), command, held, progress, unreal=unreal)
     return replace(outcome, seconds=time.monotonic() - started)
@@ -164,7 +166,7 @@ def _swapped(
             if not verdict.ok:
                 raise failure(verdict)
             if job.heal:
-                outcome, prepared = healed_swap(job, loaded, prepared, outcome, writer.progress)
+                outcome, prepared = _healed(writer, prepared, outcome)
             outcome = writer.finish(outcome, prepared)
             if outcome.ledger is not None:
                 ledger = outcome.ledger.with_mapped(writer.mapped(prepared))
@@ -174,6 +176,12 @@ def _swapped(
     except ModswapError as error:
         return replace(outcome, error=error)
     return outcome
+
+
+def _healed(writer: Writer, prepared: Prepared, outcome: Outcome) -> tuple[Outcome, Prepared]:
+    from modswap.ops.jobs.heal import healed_swap
+
+    return healed_swap(writer.job, writer.loaded, prepared, outcome, writer.progress)
 
 
 def _viewed(outcome: Outcome, bench: Bench, standing: Verified, image: Path | None) -> Outcome:

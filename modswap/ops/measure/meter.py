@@ -15,7 +15,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from modswap.live_values import live_tensors
 from modswap.nn.routed_attention import chunks
-from modswap.ops.measure.quick_outputs import quick_output
+from modswap.ops.run.quick_outputs import quick_output
 
 _FLASH = "_scaled_dot_product_flash_attention_for_cpu"  # private: it may be missing one day
 

@@ -57,7 +57,10 @@ def run_model(
     if stand_ins is not None:
         with stand_ins(model, dtype) as (tensors, moved), within or nullcontext():
             inputs, named = moved(args), moved(kwargs)
-            return torch.func.functional_call(model, tensors, tuple(inputs), named)
+            # each name is given, those of tied tensors too
+            return torch.func.functional_call(
+                model, tensors, tuple(inputs), named, tie_weights=False
+            )
     if dtype is not None:
         # a copy even of the right dtype: the pass may write to buffers
         cast = changed_tensors(

@@ -14,16 +14,54 @@ from modswap.seeds import kept_random_state
 _CONTAINERS = (dict, list, set)
 
 
+class Snapshot:
+    """The attributes of every module of a model, and the contents of their containers.
+
+    It holds for as long as nothing else changes the model for good.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._filled: list[tuple[Any, Any]] = []
+        self._empty: list[Any] = []  # most are, and a large model has thousands of them
+        seen: set[int] = set()
+        for module in model.modules():
+            own = vars(module)
+            for held in (own, *own.values()):
+                # a table of hooks, or a host's cache by size; one that modules share counts once
+                if not isinstance(held, _CONTAINERS) or id(held) in seen:
+                    continue
+                seen.add(id(held))
+                if held:
+                    self._filled.append((held, _copied(held)))
+                else:
+                    self._empty.append(held)
+
+    def restore(self) -> None:
+        """Give every attribute and container back what it had."""
+        for container, before in self._filled:
+            _refill(container, before)
+        for container in self._empty:
+            if container:
+                container.clear()
+
+
 @contextmanager
-def untouched(model: nn.Module, *, training: bool | None, unreal: bool = False) -> Iterator[None]:
+def untouched(
+    model: nn.Module,
+    *,
+    training: bool | None,
+    unreal: bool = False,
+    snapshot: Snapshot | None = None,
+) -> Iterator[None]:
     """Run a block with every module in one mode, None: its own; restore the model afterwards.
 
     Restored are the training flag of each module, its attributes, the contents of dicts, lists and
     sets among them, the values of its buffers, and the random states. The flag is set on each
     module directly: a host's own `train()` may do more. An `unreal` block runs on stand-ins, so
-    that no buffer needs a copy. Any other block takes no more memory than the machine has free.
+    that no buffer needs a copy. Any other block takes no more memory than the machine has free. A
+    `snapshot` of the model, which block after block may share, saves the time to take one.
     """
-    containers = _held(model)
+    snapshot = snapshot or Snapshot(model)
     # copies, since batch norm's kernels write without raising the version counter
     buffers = [] if unreal else [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
@@ -32,9 +70,7 @@ def untouched(model: nn.Module, *, training: bool | None, unreal: bool = False) 
         with kept_random_state(), _bounded(unreal=unreal):
             yield
     finally:
-        for container, before in containers:
-            if container or before:  # most are empty, and a large model has thousands of them
-                _refill(container, before)
+        snapshot.restore()
         with torch.no_grad():
             for buffer, value in buffers:
                 if not buffer.is_inference():
@@ -44,20 +80,6 @@ def untouched(model: nn.Module, *, training: bool | None, unreal: bool = False) 
 def _bounded(*, unreal: bool) -> AbstractContextManager[None]:
     """Return a bound to the memory of a pass: what the machine has free, if the pass is real."""
     return bounded_process(None if unreal else available())
-
-
-def _held(model: nn.Module) -> list[tuple[Any, Any]]:
-    """Return the attributes of every module, and each of their containers, with copies of them.
-
-    A container that modules share is copied once.
-    """
-    found: dict[int, tuple[Any, Any]] = {}
-    for module in model.modules():
-        for held in (vars(module), *vars(module).values()):
-            # a table of hooks, or a host's cache by size
-            if isinstance(held, _CONTAINERS) and id(held) not in found:
-                found[id(held)] = held, _copied(held)
-    return list(found.values())
 
 
 def _copied(held: Any) -> dict[Any, Any] | list[Any] | set[Any]:

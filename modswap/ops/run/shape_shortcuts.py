@@ -67,9 +67,40 @@ def _binary(x: Any, y: Any, *args: Any, **named: Any) -> Tensor | None:
         return None
     if isinstance(y, int | float):
         return like(x)
-    if type(y) is not type(x) or (x.shape, x.dtype, x.stride()) != (y.shape, y.dtype, y.stride()):
+    return like(x) if type(y) is type(x) and follows(y, x) else None
+
+
+def follows(other: Tensor, first: Tensor) -> bool:
+    """Return whether the output of both tensors has the shape, dtype and strides of the first."""
+    if other.dtype != first.dtype:
+        return False
+    strides = first.stride()
+    if (other.shape, other.stride()) == (first.shape, strides):
+        return True
+    # a gate: each axis is that of the map, or of length 1; equal strides would leave the order open
+    gate = other.ndim == first.ndim and len(set(strides)) == first.ndim
+    return gate and all(b in {a, 1} for a, b in zip(first.shape, other.shape, strict=True))
+
+
+def _joined(tensors: Any, dim: int = 0, **named: Any) -> Tensor | None:
+    """Return the joined tensors, if the order of their axes is plain, and so that of the output."""
+    if named or not isinstance(tensors, list | tuple) or not all(map(_has_plain_order, tensors)):
         return None
-    return like(x)
+    forms = {(one.ndim, one.dtype) for one in tensors}
+    if len(forms) != 1 or not -tensors[0].ndim <= dim < tensors[0].ndim:
+        return None
+    dim %= tensors[0].ndim
+    (rest, *others) = {(*one.shape[:dim], 0, *one.shape[dim + 1 :]) for one in tensors}
+    side = sum(one.shape[dim] for one in tensors)
+    whole = (*rest[:dim], side, *rest[dim + 1 :])
+    return None if others else tensors[0].new_empty(whole)
+
+
+def _has_plain_order(x: Any) -> bool:
+    """Return whether strides say that the axes are in their order, and no other one as well."""
+    if type(x) not in _WITHOUT_DATA or x.ndim < 2 or x.stride() != _strides(x.shape, range(x.ndim)):
+        return False
+    return bool(min(x.shape[1], max(x.shape[2:], default=2)) > 1)
 
 
 def _batch_norm(
@@ -82,11 +113,12 @@ def _batch_norm(
     *_: Any,
     **__: Any,
 ) -> Tensor | None:
-    given = [t for t in (running_mean, running_var, weight, bias) if t is not None]
     if x.ndim < 2 or not (training or running_mean is not None):
         return None
-    if any((len(t), t.dtype) != (x.shape[1], x.dtype) for t in given):
-        return None
+    wanted = x.shape[1:2], x.dtype
+    for given in (running_mean, running_var, weight, bias):
+        if given is not None and (given.shape, given.dtype) != wanted:
+            return None
     # a single value for a channel is refused
     return None if training and x.numel() <= x.shape[1] else like(x)
 
@@ -169,5 +201,6 @@ _TABLE: Mapping[Callable[..., Any], Callable[..., Any]] = {
     functional.gelu: _unary,
     **dict.fromkeys((torch.gru, torch.lstm, torch.rnn_tanh, torch.rnn_relu), _recurrent),
     **dict.fromkeys((torch.add, torch.mul, Tensor.add, Tensor.mul), _binary),
+    torch.cat: _joined,
     **dict.fromkeys((Tensor.__add__, Tensor.__mul__, Tensor.__radd__, Tensor.__rmul__), _binary),
 }

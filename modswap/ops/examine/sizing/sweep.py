@@ -25,9 +25,9 @@ from modswap.ops.examine.sizing.calls import Varied, varied, without_data
 from modswap.ops.run.describe import one_line
 from modswap.ops.run.forward import pass_dtype
 from modswap.ops.run.inputs import Case, DummyCall
-from modswap.ops.run.isolation import untouched
+from modswap.ops.run.isolation import Snapshot, untouched
 from modswap.ops.run.shape_shortcuts import Shortcuts
-from modswap.ops.run.stand_ins import StandIns, fake_values, meta_values
+from modswap.ops.run.stand_ins import KeptStandIns, StandIns, fake_values, meta_values
 from modswap.ops.trace.passes import trace
 from modswap.ops.trace.sites import sites_of
 
@@ -98,34 +98,55 @@ def sweep(bench: Bench, budget: int | None = None) -> Sweep:
         return _swept(pair, way, allowed if budget is None else budget)
 
 
-@dataclass(frozen=True, slots=True)
-class _Models:
-    """The model before and after the swap, run on the same stand-ins."""
+class _Side:
+    """The model as it is before the swap, or after it, for run after run on stand-ins of a kind."""
 
-    bench: Bench
-    case: Case
-    values: StandIns
+    def __init__(self, model: nn.Module, case: Case, values: StandIns) -> None:
+        self.model = model
+        self.training = case.mode == "train"
+        self.dtype = pass_dtype(model, case)
+        self.device = "meta" if values is meta_values else "cpu"
+        self.values: StandIns = KeptStandIns() if values is meta_values else values
+        self.snapshot = Snapshot(model)
 
-    def after(self, call: DummyCall) -> Value | BaseException:
-        """Return the output of the swapped model, or its exception."""
-        model: nn.Module = self.bench.model
-        dtype, training = pass_dtype(model, self.case), self.case.mode == "train"
-        device = "meta" if self.values is meta_values else "cpu"
-        with untouched(model, training=training, unreal=True), torch.no_grad():
+    def run(self, call: DummyCall) -> Value | BaseException:
+        """Return the output of the model, or its exception."""
+        snapshot = self.snapshot
+        with (
+            untouched(self.model, training=self.training, unreal=True, snapshot=snapshot),
+            torch.no_grad(),
+        ):
             try:
-                with plain_attention(), self.values(model, dtype) as (named, moved):
-                    made = without_data(call, dtype, device)
-                    args, kwargs = moved(made.args), moved(made.kwargs)
+                with plain_attention(), self.values(self.model, self.dtype) as (named, moved):
+                    made = without_data(call, self.dtype, self.device)
+                    args, kwargs = tuple(moved(made.args)), moved(made.kwargs)
                     with Shortcuts():
-                        out = torch.func.functional_call(model, named, tuple(args), kwargs)
+                        out = torch.func.functional_call(
+                            self.model, named, args, kwargs, tie_weights=False
+                        )
                     return describe(out)
             except Exception as error:  # noqa: BLE001 - a model's own code may raise anything
                 return error
 
+
+class _Models:
+    """The model before and after the swap, run on the same stand-ins."""
+
+    def __init__(self, bench: Bench, case: Case, values: StandIns) -> None:
+        self.bench = bench
+        self.case = case
+        self._after = _Side(bench.model, case, values)
+        with bench.original() as model:
+            self._before = _Side(model, case, values)
+
+    def after(self, call: DummyCall) -> Value | BaseException:
+        """Return the output of the swapped model, or its exception."""
+        return self._after.run(call)
+
     def before(self, call: DummyCall) -> Value | BaseException:
         """Return the output of the original, or its exception."""
         with self.bench.original():
-            return self.after(call)
+            return self._before.run(call)
 
     def varies(self, way: Varied) -> bool:
         """Return whether the original takes another size as well."""
