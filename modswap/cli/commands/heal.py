@@ -181,6 +181,8 @@ def heal(
         **healing.of_pictures(size, mean, std),
     )
 
+    options.look_at_paths(session, force=force, writes=not dry_run)
+
     from modswap.core.asked.job import HealJob
     from modswap.ops.jobs.heal import heal_file
 
