@@ -4,6 +4,7 @@ import ast
 import io
 import re
 import tokenize
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
@@ -45,7 +46,7 @@ class Source:
     @cached_property
     def documented(self) -> list[ast.Module | Function | ast.ClassDef]:
         """Return all that may have a docstring: the module, every function and class."""
-        return [node for node in ast.walk(self.tree) if isinstance(node, (ast.Module, *_SCOPES))]
+        return [node for node in _statements(self.tree) if isinstance(node, (ast.Module, *_SCOPES))]
 
     @property
     def functions(self) -> list[Function]:
@@ -73,6 +74,17 @@ def sources(package: Path) -> list[Source]:
         parsed(file.relative_to(package).as_posix(), file.read_text(encoding="utf-8"))
         for file in sorted(package.rglob("*.py"))
     ]
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield a module and all of its statements, without their expressions, which are the most."""
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop(0)
+        yield node
+        for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+            below = getattr(node, field, ())
+            pending += below if isinstance(below, list) else ()
 
 
 def parsed(name: str, text: str) -> Source:

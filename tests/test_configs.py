@@ -21,7 +21,6 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(CONFIGS.glob("*.yaml"))
 QUICK = {"detector_bra.yaml"}
 SLOW = (pytest.mark.slow,)
-IN_CI = {"vit_self_attention.yaml": (*SLOW, pytest.mark.ci)}
 
 
 def commands_of(recipe: Path) -> list[list[str]]:
@@ -65,10 +64,7 @@ def test_recipe_runs_as_it_says(
 
 @pytest.mark.parametrize(
     "recipe",
-    [
-        pytest.param(file, marks=() if file.name in QUICK else IN_CI.get(file.name, SLOW))
-        for file in RECIPES
-    ],
+    [pytest.param(file, marks=() if file.name in QUICK else SLOW) for file in RECIPES],
     ids=lambda f: f.name,
 )
 def test_recipe_swaps_without_an_alarm(

@@ -83,7 +83,6 @@ def test_every_contract_has_a_breach_that_is_tried() -> None:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize(("contract", "file", "line"), BREACHES)
 def test_a_forbidden_import_breaks_its_contract(
     contract: str, file: str, line: str, copy: Path

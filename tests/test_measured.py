@@ -9,7 +9,7 @@ from coverage import Coverage
 
 from tests.measured import MeasuredTests
 
-PLACES = ["a/x.py", "b/y.py", "a/z.py", "a/slow.py", "b/u.py", "c.py", "a/w.py"]
+PLACES = ["a/x.py", "b/y.py", "a/z.py", "a/slow.py", "b/u.py", "c.py", "a/w.py", "a/x.py"]
 
 
 def item(place: str) -> Any:
@@ -28,7 +28,10 @@ def test_part_of_each_worker_begins_with_measured_tests(monkeypatch: pytest.Monk
     MeasuredTests([Path("a")]).pytest_collection_modifyitems(items)
 
     found = [item.path.as_posix() for item in items]
-    assert found == ["a/x.py", "a/w.py", "b/y.py", "b/u.py", "a/z.py", "a/slow.py", "c.py"]
+    assert found == [
+        *("a/x.py", "a/x.py", "a/w.py", "a/slow.py", "b/y.py", "c.py"),
+        *("a/z.py", "b/u.py"),
+    ]
 
 
 def test_others_are_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,5 +48,5 @@ def test_others_are_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert calls == [
         *("a/x.py", "stop", "b/y.py", "start", "a/z.py", "stop", "a/slow.py"),
-        *("b/u.py", "start", "c.py", "a/w.py"),
+        *("b/u.py", "start", "c.py", "a/w.py", "a/x.py"),
     ]

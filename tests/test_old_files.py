@@ -63,7 +63,6 @@ def test_recipe_and_receipt_inside_an_old_file_are_read(name: str) -> None:
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.ci
 @pytest.mark.parametrize("name", [name for name in OUTPUTS if name != PROGRAM])
 def test_model_of_an_old_file_is_swapped_again(name: str) -> None:
     model = model_of(name)
@@ -75,7 +74,6 @@ def test_model_of_an_old_file_is_swapped_again(name: str) -> None:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize("name", ["weights.pt", "training.pt", "weights.safetensors", "shards"])
 def test_old_file_is_rewritten(name: str, tmp_path: Path) -> None:
     recipe = tmp_path / "again.yaml"

@@ -285,7 +285,7 @@ def _setting(text: str) -> tuple[str, Any]:
     """Return an option and its value, from `--set OPTION=VALUE`."""
     name, equals, value = text.partition("=")
     if not equals or not name.strip() or not value.strip():
-        fix = "write --set num_heads=8; `auto` and `null` are values as well"
+        fix = "write the value behind it, as in --set num_heads=8, or `auto` or `null`"
         raise UsageError(f"{text!r:.80} is no OPTION=VALUE", "--set", fix)
     return name.strip(), _value(value, f"--set {name.strip()}")
 

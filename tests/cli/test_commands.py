@@ -252,10 +252,7 @@ def test_quiet_says_nothing_when_all_is_well(modswap: Command) -> None:
     "options",
     [
         *("-q --no-color", "-v"),
-        *(
-            pytest.param(o, marks=[pytest.mark.slow, pytest.mark.ci])
-            for o in ("--quiet", "--verbose")
-        ),
+        *(pytest.param(o, marks=pytest.mark.slow) for o in ("--quiet", "--verbose")),
     ],
 )
 def test_every_command_takes(modswap: Command, command: str, options: str) -> None:

@@ -55,7 +55,6 @@ def test_rule_is_checked_without_a_recipe(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize("asked", [(), ("--input", "auto")])
 def test_input_is_found_said_and_saved(
     asked: tuple[str, ...], capsys: pytest.CaptureFixture[str]

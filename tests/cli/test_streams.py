@@ -40,7 +40,6 @@ def shell(folder: Path, redirected: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize("command", ["tree net.pt", "schema", "--version", "--help", "tree --help"])
 def test_full_standard_output_is_an_error(folder: Path, command: str) -> None:
     what = "error: standard output: it cannot be written: No space left on device"
@@ -62,7 +61,6 @@ def test_full_standard_output_leaves_a_written_file(folder: Path) -> None:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", ">&- 2>&- <&-", "2>&-"])
 def test_closed_output_is_written_nowhere(folder: Path, closed: str) -> None:
     before = (folder / "net.pt").read_bytes()
@@ -81,7 +79,6 @@ def test_closed_standard_input_holds_no_recipe(folder: Path) -> None:
 
 
 @pytest.mark.each_once
-@pytest.mark.ci
 @pytest.mark.parametrize("unheard", ["2> /dev/full", "2>&-"])
 @pytest.mark.parametrize(
     ("command", "code"), [("tree absent.pt", 3), ("treee net.pt", 2), ("tree net.pt --verbose", 0)]

@@ -185,7 +185,6 @@ def is_running(number: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.ci
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("swallows", [True, False], ids=["swallowed", "endless"])
 def test_interruption_during_an_import_ends_with_130(*, swallows: bool, tmp_path: Path) -> None:

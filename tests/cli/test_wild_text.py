@@ -62,7 +62,6 @@ ENCODINGS = {
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_standard_output_of_any_encoding_shows_every_name(name: str, folder: Path) -> None:
     ran = tree_in_a_process(folder, **ENCODINGS[name])
@@ -92,7 +91,6 @@ def test_file_that_is_named_by_any_bytes_is_reported(folder: Path) -> None:
 
 
 @pytest.mark.each_once
-@pytest.mark.ci
 @pytest.mark.parametrize("form", ["table", "json", "junit", "sarif", "github", "html"])
 @pytest.mark.parametrize("to_file", [False, True])
 def test_check_reports_a_site_of_any_name(

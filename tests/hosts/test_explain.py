@@ -14,7 +14,6 @@ from modswap.ops.explain.passes import Forward
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.ci,
     pytest.mark.filterwarnings("ignore"),
 ]  # the libraries' own
 
@@ -63,7 +62,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("training", [False, pytest.param(True, marks=pytest.mark.ci)])
 @pytest.mark.parametrize("name", CASES)
 def test_lines_of_library_modules_add_up(name: str, training: bool) -> None:
     torch.manual_seed(0)

@@ -102,7 +102,6 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
         partial(of_timm, "coord_attn:CoordAttn"), "1", "with: CoordinateAttention, start: inherit",
     ),
 }  # fmt: skip
-IN_CI = ("timm ViT to BRA", "transformers ViT", "YOLO11's attention", "timm SE")
 
 
 def swapped(model: Any, match: str, rule: str, shape: str) -> None:
@@ -120,7 +119,7 @@ def output(model: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.ci] * (n in IN_CI)) for n in CASES]
+    "name", [pytest.param(n, marks=[pytest.mark.ci] * (n == "transformers ViT")) for n in CASES]
 )
 def test_module_of_another_library_is_inherited(name: str) -> None:
     make, match, rule = CASES[name]

@@ -48,8 +48,12 @@ def timm(classes: int) -> nn.Module:
     ("build", "args", "samples", "name"),
     [
         (yolo, ("Detection", "yolo11n.yaml"), PICTURES, "boxes"),
-        pytest.param(yolo, ("Detection", "yolov10n.yaml"), PICTURES, "boxes", marks=CI),
-        pytest.param(yolo, ("Detection", "yolo26n.yaml"), PICTURES, "boxes", marks=CI),
+        pytest.param(
+            yolo, ("Detection", "yolov10n.yaml"), PICTURES, "boxes", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            yolo, ("Detection", "yolo26n.yaml"), PICTURES, "boxes", marks=pytest.mark.slow
+        ),
         pytest.param(yolo, ("Segmentation", "yolo11n-seg.yaml"), PICTURES, "boxes", marks=SLOW),
         pytest.param(yolo, ("Pose", "yolo11n-pose.yaml"), PICTURES, "boxes", marks=SLOW),
         pytest.param(yolo, ("OBB", "yolo11n-obb.yaml"), PICTURES, "boxes", marks=SLOW),

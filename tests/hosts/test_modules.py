@@ -20,7 +20,6 @@ from modswap.nn import (
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.ci,
     pytest.mark.filterwarnings("ignore"),
 ]  # the libraries' own
 
@@ -78,6 +77,7 @@ def agree(
         torch.testing.assert_close(ours.state_dict()[mine].flatten(), state[other].flatten())
 
 
+@pytest.mark.ci
 @sizes
 @pytest.mark.parametrize("channels", CHANNELS)
 def test_se_block_is_timms(channels: int, size: tuple[int, int]) -> None:
@@ -94,6 +94,7 @@ def test_se_block_is_timms(channels: int, size: tuple[int, int]) -> None:
     )
 
 
+@pytest.mark.ci
 @sizes
 @pytest.mark.parametrize("channels", [*CHANNELS, 2048])
 def test_eca_is_timms(channels: int, size: tuple[int, int]) -> None:
@@ -103,6 +104,7 @@ def test_eca_is_timms(channels: int, size: tuple[int, int]) -> None:
     agree(ECA(channels, theirs.conv.kernel_size[0]), theirs, map_of(channels, size))
 
 
+@pytest.mark.ci
 @sizes
 @pytest.mark.parametrize("channels", CHANNELS)
 def test_cbam_is_timms(channels: int, size: tuple[int, int]) -> None:
@@ -120,6 +122,7 @@ def test_cbam_is_timms(channels: int, size: tuple[int, int]) -> None:
     agree(CBAM(channels, 4), theirs, map_of(channels, size), mlp | spatial)
 
 
+@pytest.mark.ci
 @sizes
 @pytest.mark.parametrize("channels", CHANNELS)
 def test_coordinate_attention_is_timms(channels: int, size: tuple[int, int]) -> None:
@@ -129,6 +132,7 @@ def test_coordinate_attention_is_timms(channels: int, size: tuple[int, int]) -> 
     agree(CoordinateAttention(channels, 4), theirs, map_of(channels, size))
 
 
+@pytest.mark.ci
 @sizes
 @pytest.mark.parametrize("channels", CHANNELS)
 def test_scse_is_that_of_segmentation_models(channels: int, size: tuple[int, int]) -> None:
@@ -138,6 +142,7 @@ def test_scse_is_that_of_segmentation_models(channels: int, size: tuple[int, int
     agree(SCSE(channels, 4), theirs, map_of(channels, size))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("dim", "heads", "bias"), [(8, 1, True), (24, 3, False), (64, 8, True)])
 @pytest.mark.parametrize("length", [1, 17, 196])
 def test_multi_head_self_attention_is_timms(
@@ -150,6 +155,7 @@ def test_multi_head_self_attention_is_timms(
     agree(MultiHeadSelfAttention(dim, heads, qkv_bias=bias), theirs, x)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", [(7, 7), (14, 21), (28, 14)])
 @pytest.mark.parametrize("shift", [0, 1, 3])
 def test_window_attention_is_timms(size: tuple[int, int], shift: int) -> None:

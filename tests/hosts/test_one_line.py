@@ -58,7 +58,6 @@ def test_yolo_of_ultralytics_says_its_size(capsys: pytest.CaptureFixture[str]) -
     assert type(swapped.get_submodule("model.6")).__name__ == "BiLevelRoutingAttention"
 
 
-@pytest.mark.ci
 def test_weights_of_timm_are_built_by_a_factory_with_arguments(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -1,12 +1,14 @@
 """Every bad input is refused by every command: in words, in time, in bounds, and unexecuted."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.fixes.calls import Call
+from tests.fixes.said import errors
+from tests.fixes.ways import ways
 from tests.io.corpus import CASES
 from tests.io.corpus.case import Case, net
 from tests.io.worker import Ran, Worker
@@ -43,17 +45,18 @@ def check(case: Case, commands: Sequence[str], worker: Worker, folder: Path) -> 
 
 
 def check_advice(args: Sequence[str], ran: Ran, worker: Worker, folder: Path) -> None:
-    """Take the advice to allow names, if there is one: the same error may not come again."""
-    if args[0] == "load":  # its advice names arguments
+    """Take every fix that is an option, but for full trust: its error may not come again."""
+    if args[0] == "load" or not ran.code:  # its advice names arguments
         return
-    # a file beside it would be run
-    found = re.findall(r"--allow ([\w.]+)(?![\w.*])", ran.err)
-    advice = dict.fromkeys(name for name in found if ".py." not in f"{name}.")
-    options = [part for name in advice for part in ("--allow", name)]
-    if ran.code and options:
-        again = worker.run([*args, *options], folder, seconds=MAX_WAIT_SECONDS)
+    for error in errors(ran.err):
+        for way in ways(Call(tuple(args)), error.what, error.fix):
+            # a file beside it would be run
+            if "--trust" in way.taken or ".py." in f"{way.taken}.":
+                continue
+            again = worker.run(way.args, folder, seconds=MAX_WAIT_SECONDS)
 
-        assert again.code == 0 or again.err.splitlines()[0] != ran.err.splitlines()[0]
+            back = [one.what for one in errors(again.err) if one.what == error.what]
+            assert again.code == 0 or not back, f"{way.taken}: {back}"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from tests.io.fuzz.targets import TARGETS, Target
 from tests.io.fuzz.watch import RanError, nothing_runs
 
 
-@pytest.mark.ci
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_input_is_read_or_refused(name: str) -> None:

@@ -252,7 +252,6 @@ def test_meta_and_fake_tensors_have_the_right_shape() -> None:
     assert module.to("meta")(torch.empty(2, 4, 9, 7, device="meta")).shape == (2, 8, 5, 4)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_compiled_whole_it_gives_the_same() -> None:
     module, _ = pair(4, 8, stride=2)

@@ -338,7 +338,7 @@ class Told(nn.Module):
     "way",
     [
         "torchscript",
-        pytest.param("pt2", marks=[SLOW, pytest.mark.ci]),
+        pytest.param("pt2", marks=SLOW),
         pytest.param("onnx", marks=[needs_onnx, SLOW]),
     ],
 )

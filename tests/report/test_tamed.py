@@ -69,7 +69,6 @@ def test_annotations_for_github_stand_on_lines_of_ours(text: str) -> None:
 
 
 @pytest.mark.each_once
-@pytest.mark.ci
 @pytest.mark.parametrize("count", [1, MAX_FOLDED_ROWS])
 @pytest.mark.parametrize("text", WILD)
 def test_tree_prints_a_row_for_each_module(text: str, count: int) -> None:

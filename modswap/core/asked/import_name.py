@@ -135,7 +135,7 @@ def _load_in_package(file_name: str, name: str, folder: str, where: str) -> Modu
 
 def _load_file(file: Path, name: str, where: str) -> ModuleType:
     if not file.is_file():
-        fix = file_near(file) or _RELATIVE
+        fix = file_near(file, of_kind=True) or _RELATIVE
         raise RecipeError(f"no file {str(file)!r}", where, fix)
     if isinstance(sys.modules.get(module_of_file(file)), ScriptModule) or is_script(file):
         return known_script(script_of(file, (name.split(".")[0],)), where)

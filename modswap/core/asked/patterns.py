@@ -139,7 +139,9 @@ def _regex(glob: str, text: str, where: str) -> str:
     segments = glob.split(".")
     if not all(segments):
         what = f"{text!r} has an empty segment" if text else "the pattern is empty"
-        raise RecipeError(what, where, _or_regex("write a path such as 'blocks.*.attn'", text))
+        meant = _RANGE.sub(_listed, text)
+        fix = _or_regex("write a path such as 'blocks.*.attn'", text)
+        raise RecipeError(what, where, f"write `{meant}`" if meant != text else fix)
     runs: list[list[str]] = [[]]
     for segment in segments:
         if segment == "**":
@@ -158,6 +160,13 @@ def _regex(glob: str, text: str, where: str) -> str:
 
 
 _ANY = "[^.]++"
+_RANGE = re.compile(r"\{(\d{1,3})\.\.\.?(\d{1,3})\}")  # as shells have it
+
+
+def _listed(found: re.Match[str]) -> str:
+    """Return a range of numbers as a list: `{0..2}` as `{0,1,2}`."""
+    numbers = range(int(found[1]), int(found[2]) + 1)
+    return f"{{{','.join(map(str, numbers))}}}" if len(numbers) > 1 else found[0]
 
 
 def _run(segments: Sequence[str]) -> str:

@@ -117,7 +117,9 @@ class _Selection:
             chosen.update(found)
             if not found:
                 paths = [path for site in sites for path in site.paths]
-                advice = advice_for(text, paths, ADVICE)
+                kinds = {site.short_class for site in sites}
+                named = f"it is a class: `match: '**'` with `class: {text}` selects its modules"
+                advice = advice_for(text, paths, named if text in kinds else ADVICE)
                 self._fail((self.key, position), f"no module matches {text!r}", advice)
         return [site for site in sites if site.path in chosen]
 

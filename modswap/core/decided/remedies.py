@@ -18,6 +18,7 @@ from modswap.core.asked.source import Place
 from modswap.core.errors import MatchError, ModswapError, RecipeError, ShapeError
 from modswap.core.finding import HERE
 from modswap.core.words.nearest import ALIKE_RATIO
+from modswap.core.words.option_spelling import is_option
 
 _LISTS = (("replace",), ("insert",))
 MENDED = (MatchError, RecipeError, ShapeError)
@@ -40,11 +41,18 @@ class Edit:
 
     @property
     def option(self) -> str:
-        """Return the edit as an option of the command line, `--adapt` or `--set topk=4`."""
+        """Return the edit as an option of the command line, `--adapt` or `--set topk=4`.
+
+        It is empty for a key that has none.
+        """
         key = next(part for part in reversed(self.place) if isinstance(part, str))
         value = json.loads(self.value)
         if "args" in self.place:
             return f"--set {key}={self.written}"
+        if not is_option(key):
+            return ""
+        if isinstance(value, list):
+            return f"--{key} {_scalar(value[-1])}"  # the others are there
         return f"--{key}" if value is True else f"--{key} {self.written}"
 
     @property

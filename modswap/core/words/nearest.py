@@ -69,8 +69,11 @@ def in_question(names: Sequence[str]) -> str:
     return f"did you mean {', '.join(first)} or {final}?" if first else f"did you mean {final}?"
 
 
-def file_near(file: Path) -> str:
-    """Return `did you mean 'x'?` for the file of the same folder with the nearest name."""
+def file_near(file: Path, *, of_kind: bool = False) -> str:
+    """Return `did you mean 'x'?` for the file of the same folder with the nearest name.
+
+    A file `of_kind` has the same ending.
+    """
     try:
         beside = sorted(other.name for other in islice(file.parent.iterdir(), MAX_BESIDE))
     except (OSError, ValueError):  # there is no such folder, or it cannot be read
@@ -81,6 +84,7 @@ def file_near(file: Path) -> str:
         name
         for name in beside
         if difflib.SequenceMatcher(None, stem, Path(name).stem.lower()).ratio() >= CUTOFF_RATIO
+        and (not of_kind or Path(name).suffix == file.suffix)
     ]
     close = difflib.get_close_matches(file.name, beside, n=1, cutoff=CUTOFF_RATIO)
     return f"did you mean {close[0]!r}?" if close else ""

@@ -25,11 +25,18 @@ _SPELLED = (
     (re.compile(rf"`({_OPTIONS}|{_SWITCHES}):?`"), r"`--\1`"),
     (re.compile(r"(?:set|give a value for) `(\w+)` under `args`"), r"add `--set \1=…`"),
     (re.compile(r"`args`"), "`--set`"),
+    # what has another name is an argument of the new module
+    (re.compile(rf"set `(?!(?:{_KEYS})\b)(\w+): ([^`]+)`"), r"add `--set \1=\2`"),
     (re.compile(r" (?:on|in|of) (?:its|the) rule\b"), ""),
 )
 _OF_RECIPE = re.compile(rf"`(?:{_KEYS})\b[^`]*`")
 _TRUST = re.compile(r"(?:; )?for a file of your own making there is --trust")
 _RECIPE = "that is a key of a recipe, which -c names"
+
+
+def is_option(key: str) -> bool:
+    """Return whether a key of a rule has an option of its name."""
+    return key in f"{_OPTIONS}|{_SWITCHES}".split("|")
 
 
 def with_options(text: str) -> str:

@@ -17,6 +17,7 @@ from modswap.io.raw.held import Held
 from modswap.io.recognise.model_places import COUNTER, KEYS, common_prefix
 from modswap.live_values import module_paths
 
+MAX_SHOWN_KEYS = 12  # of a file without a model
 FEWER_MODULES = "make it of fewer modules inside modules, with shorter names"
 
 
@@ -98,10 +99,27 @@ def _slots(payload: Any, file: Path) -> list[Slot]:
         raise CheckpointError(what, str(file), "save the model or its state dict")
     found = list(_inside(payload, ()))
     if not found:
-        keys = ", ".join(repr(key_text(key))[:80] for key in list(payload)[:12]) or "nothing"
-        what = f"no model under its keys ({keys}); looked for {', '.join(KEYS)}"
-        raise CheckpointError(what, str(file), "save the model under one of these keys")
+        raise _nowhere(payload, file)
     return found
+
+
+def _nowhere(payload: Mapping[Any, Any], file: Path) -> CheckpointError:
+    """Return the error for a payload with no model where one is looked for.
+
+    It names other keys that hold one, as in `{"g": ..., "d": ...}` of two networks.
+    """
+    shown = {key: repr(key_text(key))[:80] for key in list(payload)[:MAX_SHOWN_KEYS]}
+    held = [name for key, name in shown.items() if _slot((), payload[key]) is not None]
+    keys = ", ".join(shown.values()) or "nothing"
+    what = f"no model under its keys ({keys}); looked for {', '.join(KEYS)}"
+    fix = "save the model under one of these keys"
+    if held:
+        names = " and ".join(held)
+        what = f"it holds {'models' if len(held) > 1 else 'a model'} under {names}, and none "
+        what += f"under a key of a model's: {', '.join(KEYS)}"
+        fix = "save the one that is meant alone, "
+        fix += f"`torch.save(torch.load({file.name!r})[{held[0]}], 'alone{file.suffix}')`"
+    return CheckpointError(what, str(file), fix)
 
 
 def passed_over(payload: Any, slots: Sequence[Slot]) -> tuple[str, ...]:

@@ -119,11 +119,19 @@ def _sentence(
             return RecipeError(what, source.at(*owner), f"add `{name}: …`")
         case "extra_forbidden":
             keys = list(_keys(place[:-1], data, part))
-            near = _near(name, keys) or f"known here: {', '.join(keys)}"
+            near = _elsewhere(name) or _near(name, keys) or f"known here: {', '.join(keys)}"
             return RecipeError(f"unknown key {shown(name)}", where, near)
     value = "empty" if given is None else shown(given)
     what = f"{_named(place)} is {value}, expected {_expected(detail)}"
     return RecipeError(what, where, _fix(detail, given))
+
+
+def _elsewhere(name: str) -> str:
+    """Return where a key belongs that has its place in another part of a recipe, or nothing."""
+    parts: dict[str, _Model] = {"verify": recipes.Verify, "verify.limits": recipes.Limits}
+    parts |= {"a rule": Rule, "an insertion": Insert, "the recipe itself": Recipe}
+    owners = [owner for owner, other in parts.items() if name in _names(other)]
+    return f"`{name}` is a key of {' or '.join(owners)}" if owners else ""
 
 
 def _near(name: str, known: Sequence[str]) -> str:
@@ -153,8 +161,11 @@ def _keys(place: Place, data: Any, part: _Model) -> Iterator[str]:
         model = recipes.CallInput if many else recipes.TensorInput
     elif names:
         model = _PARTS.get(names[-1], Recipe)
-    for name, field in model.model_fields.items():
-        yield field.alias or name
+    yield from _names(model)
+
+
+def _names(model: _Model) -> Iterator[str]:
+    return (field.alias or name for name, field in model.model_fields.items())
 
 
 # the expected value for each of pydantic's kinds of error; its context fills the braces

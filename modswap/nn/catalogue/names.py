@@ -29,6 +29,7 @@ def advice(name: str, spellings: Mapping[str, Sequence[str]], otherwise: str) ->
         return f"it can mean {' and '.join(shared)}: write one of these"
     module, dot, cls = name.rpartition(".")
     if dot and ":" not in name and cls.isidentifier() and cls != "py":
+        module = "torch.nn" if module == "nn" and hasattr(nn, cls) else module
         return f"write `{module}:{cls}` if that class is meant"
     layer = getattr(nn, name, None)
     if isinstance(layer, type) and issubclass(layer, nn.Module):

@@ -113,8 +113,9 @@ def _named(error: ShapeError, taken: Sequence[Choice], doubtful: Sequence[Choice
     what = f"{error.what} ({shown})" if shown else error.what
     values = ", ".join(f"{choice.name}: {choice.value}" for choice in doubtful)
     fix = f"set `args: {{{values}}}`, or {error.fix}" if doubtful else error.fix
-    settings = tuple((choice.name, choice.value) for choice in doubtful)
-    return ShapeError(what, error.where, fix, settings=(*settings, *error.settings))
+    named = error.saying(what).with_fix(fix)
+    named.settings = (*((choice.name, choice.value) for choice in doubtful), *error.settings)
+    return named
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,11 +240,14 @@ def _undecided(
 
 def _as_it_comes(trial: Trial, placement: Placement) -> Placement:
     """Return the placement at a site of unknown layout, without a conversion."""
+    given = tensor_inputs(trial.site)
     for call in trial.site.calls:
         output = _run(trial, placement, call)
         if output != call.output:
             fix, settings = structure_fix(call.output, output), Settings()
-            if not fix:
+            if not fix and not any(len(tensor.shape) in {3, 4} for tensor in given):
+                fix = "choose a class that gives the same shape"
+            elif not fix:
                 fix = "set `layout:` in its rule, and `adapt: true`"
                 settings = ADAPT + ANY_SITE_LAYOUT
             error = other_output(trial.site, call, output, fix, settings)

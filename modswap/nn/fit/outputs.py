@@ -11,7 +11,7 @@ from modswap.core.decided.verdict import structure_fix
 from modswap.core.errors import OutputError, ShapeError
 from modswap.core.finding import ADAPT, Settings
 from modswap.core.seen.site import Call, Extent, Layout, Site, extent
-from modswap.core.seen.values import NONE, Group, TensorInfo, Value
+from modswap.core.seen.values import NONE, Group, TensorInfo, Value, tensors
 from modswap.nn.fit.inputs import Size
 
 CHANGED = "`output: changed`"  # of a rule whose module gives other sizes on purpose
@@ -109,6 +109,9 @@ def _change(site: Site, call: Call, given: tuple[TensorInfo, Size], layout: Layo
         return _Change(needed, strides)
     other = structure_fix(call.output, module_map) or "change `args` or `match`"
     fix = f"no projection or pooling makes up for that: {other}"
+    kinds = {one.dtype for value in call.inputs for one in tensors(value)}
+    if tensor is not None and tensor.shape == module_map.shape and kinds == {tensor.dtype}:
+        fix = f"it gives {module_map.dtype}: end its forward with `.to(x.dtype)`"
     raise other_output(site, call, module_map, fix)
 
 

@@ -149,7 +149,10 @@ def _error_of(job: Job) -> ModswapError | None:
 def _words(attempt: _Attempt) -> str:
     source = attempt.recipe.source
     if source.name == COMMAND_LINE:
-        return ", ".join(f"`{edit.option}`" for edit in attempt.edits)
+        keys = [f"`{edit.words}`" for edit in attempt.edits if not edit.option]
+        options = [f"`{edit.option}`" for edit in attempt.edits if edit.option]
+        recipe = [f"{' and '.join(keys)} in the recipe that `--save-recipe FILE` writes"]
+        return ", ".join([*options, *(recipe if keys else [])])
     return ", ".join(f"{e.words} ({source.name}:{source.line(*e.place)[0]})" for e in attempt.edits)
 
 

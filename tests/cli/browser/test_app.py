@@ -117,7 +117,6 @@ def test_module_under_the_cursor_is_selected_and_let_go() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_part_of_a_path_is_found_where_no_pattern_matches() -> None:
     async def script(user: Browsed) -> None:
         await user.press("n")

@@ -72,7 +72,6 @@ def test_explanations_of_every_form_are_reports(form: str, width: int) -> None:
             assert may_replace(REPORT, FORMS[form](found, language, Page(width)))
 
 
-@pytest.mark.ci
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_reports_of_other_commands_are_reports(width: int) -> None:

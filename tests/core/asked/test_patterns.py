@@ -137,6 +137,21 @@ def test_what_is_no_pattern_is_refused_with_its_place(pattern: str, what: str) -
 
 
 @pytest.mark.parametrize(
+    ("pattern", "fix"),
+    [
+        ("blocks.{0..2}.attn", "write `blocks.{0,1,2}.attn`"),
+        ("blocks.{3...4}", "write `blocks.{3,4}`"),
+        ("blocks.{2..0}.attn", "write a path such as 'blocks.*.attn'"),
+    ],
+)
+def test_range_of_a_shell_is_written_as_a_list(pattern: str, fix: str) -> None:
+    with pytest.raises(RecipeError) as raised:
+        compile_pattern(pattern)
+
+    assert raised.value.fix.startswith(fix)
+
+
+@pytest.mark.parametrize(
     ("pattern", "path"),
     [
         ("*a*a*a*a.**.b*c*d", "a" * 60 + ".x" * 60 + "." + "bc" * 30),

@@ -197,7 +197,6 @@ def test_valid_recipe_fits_the_schema() -> None:
 
 
 @pytest.mark.one_in(4)
-@pytest.mark.ci
 @pytest.mark.parametrize("place", places(VALID)[1:], ids=lambda place: ".".join(map(str, place)))
 def test_odd_value_fits_the_schema_just_if_it_is_read(place: tuple[Any, ...]) -> None:
     judged = [(value, fits(changed(place, value), SCHEMA)) for value in ODD]

@@ -141,6 +141,14 @@ def test_what_is_replaced_has_nothing_put_beside_it(replaced: str, what: str) ->
         make_plan(made.read_from(Source("swap.yaml", "", {})), SITES)
 
 
+def test_class_in_the_place_of_a_path_is_recognised() -> None:
+    with pytest.raises(MatchError) as refused:
+        make_plan(recipe({"match": "Conv2d"}), [site("stem"), site("head")])
+
+    says = "it is a class: `match: '**'` with `class: Conv2d` selects its modules"
+    assert refused.value.fix == says
+
+
 def test_errors_of_all_rules_come_together() -> None:
     wrong = recipe({"match": "nothing"}, {"match": "stem", "expect": 3}, {"match": ["x", "y"]})
 

@@ -104,6 +104,8 @@ def test_errors_that_come_together_are_all_looked_at_once_each() -> None:
         (("replace", 0, "args", "topk"), "4", "--set topk=4"),
         (("replace", 0, "adapt"), "true", "--adapt"),
         (("replace", 0, "match"), '"a.b"', "--match a.b"),
+        (("replace", 0, "exclude"), '["a", "a.b"]', "--exclude a.b"),
+        (("replace", 0, "output"), '"changed"', ""),
     ],
 )
 def test_edit_is_written_as_an_option(place: Place, value: str, option: str) -> None:

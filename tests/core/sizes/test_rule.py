@@ -95,7 +95,6 @@ RULES: dict[str, tuple[tuple[int, ...], Takes, bool]] = {
 
 
 @pytest.mark.each_once
-@pytest.mark.ci
 @pytest.mark.parametrize("thorough", [False, True], ids=["quick", "thorough"])
 @pytest.mark.parametrize("words", RULES)
 def test_probes_lead_to_the_rule_that_brute_force_shows(words: str, thorough: bool) -> None:

@@ -59,7 +59,6 @@ def made(seed: int, sites: int, options: int, budgets: int) -> SearchProblem:
 
 
 @pytest.mark.each_once
-@pytest.mark.ci
 @pytest.mark.parametrize("beams", [(16, 128), (1,)])  # of the quick searches before
 @pytest.mark.parametrize("budgets", [0, 1, 2, 3])
 def test_optimum_is_that_of_trying_everything(

@@ -70,6 +70,8 @@ def test_file_of_a_folder_that_cannot_be_listed_has_no_near_one(
     (tmp_path / "net.pt").touch()
     assert file_near(tmp_path / "nte.pth") == "did you mean 'net.pt'?"
     assert file_near(tmp_path / "resnet50.pt") == ""  # the ending alone is alike
+    assert file_near(tmp_path / "nets.py") == "did you mean 'net.pt'?"
+    assert file_near(tmp_path / "nets.py", of_kind=True) == ""
 
     def refuse(_: Path) -> None:
         raise PermissionError(13, "Permission denied")

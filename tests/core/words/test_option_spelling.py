@@ -25,6 +25,7 @@ from modswap.core.words.option_spelling import never_trusted, spelled, with_opti
         ("leave it out with `exclude`", "leave it out with `--exclude`"),
         ("run `modswap tree` to list the paths", "run `modswap tree` to list the paths"),
         ("set `layout: NCHW`", "set `layout: NCHW`"),
+        ("set `num_heads: 4`, or leave it out", "add `--set num_heads=4`, or leave it out"),
     ],
 )
 def test_key_of_a_rule_is_named_as_its_option(text: str, expected: str) -> None:

@@ -3,6 +3,7 @@
 Covers: container, survey.
 """
 
+import contextlib
 import io
 import os
 import pickle
@@ -524,6 +525,11 @@ def test_file_without_permission_is_reported(tmp_path: Path) -> None:
         ([1, 2], "it holds list, expected a model or its weights"),
         ({"epoch": 3, "loss": 0.1}, "no model under its keys ('epoch', 'loss'); looked for model"),
         ({}, "no model under its keys (nothing)"),
+        ({"g": WEIGHTS, "d": WEIGHTS, "epoch": 3}, "it holds models under 'g' and 'd', and none"),
+        (
+            {"g": WEIGHTS},
+            "it holds a model under 'g', and none under a key of a model's: model, st",
+        ),
     ],
 )
 def test_checkpoint_without_a_model_is_reported(payload: Any, what: str, tmp_path: Path) -> None:
@@ -531,6 +537,18 @@ def test_checkpoint_without_a_model_is_reported(payload: Any, what: str, tmp_pat
         read(saved(payload, tmp_path), PLAIN)
 
     assert what in raised.value.what
+
+
+def test_model_under_another_key_is_saved_alone_as_the_fix_says(tmp_path: Path) -> None:
+    file = saved({"g": WEIGHTS, "d": {"a": torch.zeros(3)}}, tmp_path)
+    with pytest.raises(CheckpointError) as raised:
+        read(file, PLAIN)
+
+    _, line, _ = raised.value.fix.split("`")
+    with contextlib.chdir(tmp_path):
+        exec(line, {"torch": torch})
+
+    assert read(tmp_path / f"alone{file.suffix}", PLAIN).slots[0].value.keys() == WEIGHTS.keys()
 
 
 def with_record(name: str, data: bytes, file: Path) -> Path:

@@ -24,7 +24,6 @@ CASES = [
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.ci
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_hostile_file_is_refused_with_the_code_of_its_kind(case: Case, tmp_path: Path) -> None:
     case.write(tmp_path)

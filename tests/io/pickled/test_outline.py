@@ -82,7 +82,6 @@ def loaded(file: Path) -> Tree:
 
 
 @pytest.mark.each_once
-@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor:UserWarning")
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("model", MODELS)

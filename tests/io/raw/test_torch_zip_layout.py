@@ -112,7 +112,6 @@ def test_zip_beyond_four_gib_is_listed_in_wide_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_zip_of_many_records_is_listed_in_wide_numbers(tmp_path: Path) -> None:
     records = {f"data/{n}": in_memory(b"x") for n in range(70_000)}
 

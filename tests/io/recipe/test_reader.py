@@ -256,7 +256,11 @@ def test_wrong_recipe_shows_all_of_its_mistakes_in_one_run_with_their_places() -
         (SMALL + 'checkpoint: "\\ud800"\n', "5:13: '\\ud800' holds half a character; take it out"),
         (SMALL + '    args: {"\\udc00": 1}\n', "5:12: '\\udc00' holds half a character; take it"),
         (SMALL + 'checkpoint: "a\\0"\n', "'a\\x00', expected text without a NUL character"),
-        (SMALL + f"prefix: {'x' * 99_999}\n", "unknown key 'prefix'; known here: version"),
+        (
+            SMALL + f"prefix: {'x' * 99_999}\n",
+            "unknown key 'prefix'; `prefix` is a key of a rule or",
+        ),
+        (SMALL + "modes: [eval]\n", "unknown key 'modes'; `modes` is a key of verify"),
         (SMALL + f"    prefix: {'x' * 99_999}\n", "xx…, expected at most 4,096 characters"),
         (SMALL + f"? {'x' * 99_999}\n: 1\n", "unknown key 'xxx"),
         (

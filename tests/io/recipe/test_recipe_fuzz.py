@@ -156,7 +156,6 @@ def check(text: str) -> None:
 
 
 @pytest.mark.one_in(4)
-@pytest.mark.ci
 @pytest.mark.parametrize("raw", [*ODD_YAML, *LONG], ids=lambda raw: raw[:20])
 def test_odd_yaml_at_any_place_is_read_or_refused(raw: str) -> None:
     for *above, last in places(VALID)[1:]:
@@ -194,7 +193,6 @@ LONG_TEXTS = [
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.ci
 @pytest.mark.parametrize("text", LONG_TEXTS, ids=lambda text: text[:5])
 def test_long_text_is_refused_after_steps_in_proportion_to_its_length(text: str) -> None:
     steps = 0

@@ -35,6 +35,8 @@ def test_wrong_name_is_answered_by_the_nearest_and_by_how_to_name_ones_own(
 
 def test_dotted_name_is_answered_by_its_reference() -> None:
     assert CATALOGUE.advice("torch.nn.Conv2d") == "write `torch.nn:Conv2d` if that class is meant"
+    assert CATALOGUE.advice("nn.Conv2d") == "write `torch.nn:Conv2d` if that class is meant"
+    assert CATALOGUE.advice("nn.Gate") == "write `nn:Gate` if that class is meant"
 
 
 def test_layer_of_torch_is_answered_by_its_reference() -> None:

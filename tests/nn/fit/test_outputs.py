@@ -6,7 +6,7 @@ from modswap.core.decided.blueprint import Adaptation
 from modswap.core.errors import OutputError, ShapeError
 from modswap.core.seen.site import Call, Site
 from modswap.core.seen.values import TensorInfo, Value
-from modswap.nn.fit.inputs import read_inputs
+from modswap.nn.fit.inputs import Size, read_inputs
 from modswap.nn.fit.outputs import as_head, judge_output, other_channels
 from tests.nn.sites import NONE, call, group, site, tensor
 
@@ -113,6 +113,15 @@ def test_output_of_another_structure_is_no_head() -> None:
         judged(site(PAIR), adapt=False)
 
     assert as_head(error.value, is_last=True) is error.value
+
+
+def test_other_type_is_mended_in_the_module() -> None:
+    wrong = TensorInfo((1, 16, 9, 8), "float64")
+
+    with pytest.raises(OutputError) as error:
+        judge_output(site(WIDER), "NCHW", [(wrong, Size(16, 9, 8))], adapt=True)
+
+    assert error.value.fix == "it gives float64: end its forward with `.to(x.dtype)`"
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,6 @@ def test_launches_are_those_of_a_pass_with_values(ask: Ask) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.parametrize(
     ("case", "asked", "bounds"),
     [
@@ -153,7 +152,6 @@ def test_gradients_have_gradients(ask: Ask) -> None:
     assert ask("double_backward") < 1e-5
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_hooks_wrapped_layers_and_other_calls_keep_the_first_way(ask: Ask) -> None:
     found = ask("untaken")

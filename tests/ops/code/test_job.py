@@ -140,7 +140,6 @@ def test_layers_without_code_and_files_without_a_swap_are_refused(folder: Path) 
         job.code_change(replace(asked("plain.pt", "torch.nn:Sequential"), recipe=None))
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_swap_inside_a_file_is_shown_as_well(folder: Path) -> None:
     (folder / "swapped_net.py").write_text(NET.replace("WIDTH", "width"))

@@ -125,7 +125,6 @@ def refused_at(step: int, how: str, kind: str, change: str, folder: Path) -> Non
 
 
 @pytest.mark.each_once
-@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["torch", "safetensors", "folder"])
 @pytest.mark.parametrize("how", list(RUNS))
 def test_change_at_the_last_step_is_noticed(how: str, kind: str, tmp_path: Path) -> None:
@@ -139,7 +138,6 @@ def test_change_at_the_last_step_is_noticed(how: str, kind: str, tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["torch", "safetensors", "folder"])
 @pytest.mark.parametrize("how", list(RUNS))
 @pytest.mark.parametrize("change", list(CHANGES))

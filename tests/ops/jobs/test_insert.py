@@ -81,7 +81,6 @@ def loaded(file: str, needs: tuple[str, ...]) -> nn.Module:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize(
     "kind", ["whole", "averaged", "weights", "training", "legacy", "safetensors"]
 )
@@ -165,8 +164,8 @@ def test_weights_that_were_put_in_beside_are_swapped_again(net: GatedNet) -> Non
     "option",
     [
         "--after",
-        pytest.param("--before", marks=[pytest.mark.slow, pytest.mark.ci]),
-        pytest.param("--around", marks=[pytest.mark.slow, pytest.mark.ci]),
+        pytest.param("--before", marks=pytest.mark.slow),
+        pytest.param("--around", marks=pytest.mark.slow),
     ],
 )
 def test_places_are_options_and_the_saved_recipe_says_the_same(
@@ -221,7 +220,6 @@ def planted(**changes: Any) -> None:
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.ci
 @pytest.mark.parametrize("name", ["_inner", "forward", "joined"])
 def test_a_file_cannot_plant_code_in_a_module_with_others_beside_it(name: str) -> None:
     planted(**{name: torch.nn.functional.relu})

@@ -90,7 +90,6 @@ GATES = '"{space,channel}_attention"'
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize(
     ("rule", "fixed"),
     [
@@ -236,7 +235,6 @@ def test_error_is_said_before_a_search_that_takes_long(
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.ci
 @pytest.mark.parametrize("form", ["table", "json", "github"])
 def test_error_that_was_said_early_is_not_printed_again(
     check: Check, monkeypatch: pytest.MonkeyPatch, form: str

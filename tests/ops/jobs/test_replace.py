@@ -116,7 +116,6 @@ CONTAINERS: dict[str, tuple[str, Writer, str | None]] = {
 
 
 @pytest.mark.each_once
-@pytest.mark.ci
 @pytest.mark.parametrize("share", [False, True], ids=["separate", "shared"])
 @pytest.mark.parametrize("kind", CONTAINERS)
 def test_swap_survives_every_container(kind: str, share: bool, tmp_path: Path) -> None:

@@ -74,7 +74,6 @@ def everything(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reverted_file_is_the_file_from_before(
     kind: str, net: GatedNet, capsys: pytest.CaptureFixture[str]
@@ -141,7 +140,6 @@ def test_a_module_saved_by_a_training_script_needs_no_receipt(net: GatedNet) -> 
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["whole", "safetensors"])
 def test_what_took_the_place_of_others_is_named_and_may_stay(
     kind: str, net: GatedNet, capsys: pytest.CaptureFixture[str]
@@ -292,7 +290,6 @@ def test_a_module_that_torch_names_alone_is_noted(
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize("form", ["json", "junit", "sarif", "github", "html"])
 def test_every_report_has_the_refusal(
     form: str, net: GatedNet, capsys: pytest.CaptureFixture[str]

@@ -218,7 +218,6 @@ OTHERS: dict[str, tuple[Callable[[str], str], list[tuple[str, str]], str]] = {
 
 
 @pytest.mark.each_once
-@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["prefix", "beginning"])
 @pytest.mark.parametrize("name", SAVERS)
 def test_other_names_are_found_tried_and_offered(kind: str, name: str, tmp_path: Path) -> None:

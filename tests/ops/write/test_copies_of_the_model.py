@@ -19,7 +19,6 @@ def build() -> nn.Module:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["weights", "modules", "modules to be saved anew"])
 @torch.no_grad()
 def test_average_inherits_from_the_average(

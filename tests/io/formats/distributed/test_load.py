@@ -199,7 +199,6 @@ def test_groups_take_new_parameters_by_kind(saved: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_check_reads_no_weights_and_agrees_with_replace(saved: Path, tmp_path: Path) -> None:
     blind = tmp_path / "blind"
     shutil.copytree(saved / "nested", blind)
@@ -494,7 +493,6 @@ def trained(model: GatedNet, kind: str) -> torch.optim.Optimizer:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["adamw", "amsgrad", "groups", "names", "sgd"])
 def test_ordinary_optimizer_is_remapped_and_loaded(kind: str, tmp_path: Path) -> None:
     model = GatedNet()
@@ -561,7 +559,6 @@ def named_state(form: str) -> dict[str, Any]:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize(
     ("form", "note"),
     [

@@ -185,7 +185,6 @@ def test_gate_whose_call_is_not_known_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.pt2").exists()
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_archive_without_signatures_says_what_it_assumes(tmp_path: Path) -> None:
     file = archive(tmp_path / "net.pt2", seeded(GatedNet))
@@ -364,7 +363,6 @@ def test_archive_of_training_mode_stays_in_it(tmp_path: Path) -> None:
     assert outcome.error is None, outcome.error
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_signatures_that_torch_cannot_use_are_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -494,7 +492,6 @@ def test_archive_that_unflattens_to_something_else_is_refused(
         modswap.load(file, trust=True)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_model_of_an_archive_is_saved_as_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -129,7 +129,6 @@ OUTWARD: dict[str, Make] = {
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.ci
 @pytest.mark.parametrize("kind", OUTWARD)
 def test_folder_with_a_link_that_leaves_it_or_no_file_is_not_copied(
     kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
@@ -174,7 +173,6 @@ WITHIN: dict[str, tuple[dict[str, str], dict[str, str]]] = {
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize("kind", WITHIN)
 def test_link_within_a_folder_stays_a_link(kind: str, folder: Path) -> None:
     links, expected = WITHIN[kind]
@@ -256,7 +254,6 @@ def test_two_uses_of_one_file_are_refused(
 
 
 @pytest.mark.each_once
-@pytest.mark.ci
 @pytest.mark.parametrize("part", ["", "unet"])
 @pytest.mark.parametrize("many", [True, False])
 def test_snapshot_of_the_hub_is_read_and_copied_as_files(

@@ -187,7 +187,6 @@ def test_folder_goes_over_to_one_file(tmp_path: Path) -> None:
     assert type(loaded.get_submodule("space_attention")).__name__ == "SEBlock"
 
 
-@pytest.mark.ci
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
 def test_tree_of_a_folder_needs_no_torch(kind: str, tmp_path: Path) -> None:

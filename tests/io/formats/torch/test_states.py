@@ -225,7 +225,6 @@ OLD = [name for name in HOSTILE if name in WEIGHTS or "of a tensor" in name]
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize(
     ("name", "legacy"), [*((name, False) for name in HOSTILE), *((name, True) for name in OLD)]
 )
@@ -239,7 +238,6 @@ def test_planted_code_is_refused(name: str, tmp_path: Path, *, legacy: bool) -> 
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.ci
 @pytest.mark.parametrize("name", HOSTILE)
 def test_planted_code_does_not_travel(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -93,7 +93,6 @@ def same(a: Any, b: Any) -> bool:
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.ci
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_data_needs_no_permission_and_is_kept(name: str, tmp_path: Path) -> None:
     file = saved(PLAIN[name], tmp_path)

@@ -197,7 +197,6 @@ insert:
 
 
 @pytest.mark.one_in(2)
-@pytest.mark.ci
 @pytest.mark.parametrize("file", ["gated.pt", "gated.safetensors"])
 def test_gates_of_modules_that_are_added_go_into_their_last_layers(
     file: str, net: GatedNet, capsys: pytest.CaptureFixture[str]

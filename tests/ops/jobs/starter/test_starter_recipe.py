@@ -263,7 +263,6 @@ def subject_of(model: nn.Module, folder: Path, *shapes: tuple[int, ...]) -> Subj
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_several_inputs_of_one_call_are_written_as_one_call(tmp_path: Path) -> None:
     given = subject_of(TwoInputs(), tmp_path, (1, 3, 28, 28), (1, 1, 28, 28))
 
