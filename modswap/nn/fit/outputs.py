@@ -15,7 +15,6 @@ from modswap.core.seen.values import NONE, Group, TensorInfo, Value, tensors
 from modswap.nn.fit.inputs import Size
 
 CHANGED = "`output: changed`"  # of a rule whose module gives other sizes on purpose
-CHANGED_OUTPUT: Settings = (("output", "changed"),)
 
 
 class _Change(NamedTuple):
@@ -77,7 +76,8 @@ def other_output(
 def as_head(error: OutputError, *, is_last: bool | None) -> OutputError:
     """Return an error that also says how a rule changes the output on purpose, as a head does.
 
-    It stays as it is where the structure differs, or a layer of weights reads the output.
+    It stays as it is where the structure differs, or a layer of weights reads the output. Its
+    settings stay as well: `--fix` keeps what a model returns.
 
     Args:
         error: The error.
@@ -87,13 +87,9 @@ def as_head(error: OutputError, *, is_last: bool | None) -> OutputError:
         return error
     if is_last:
         fix = f"set {CHANGED} in its rule, as for a new head; to keep its output: {error.fix}"
-        settings = (*CHANGED_OUTPUT, *error.settings)
     else:
         fix = f"{error.fix}; or set {CHANGED} there, as for a new head"
-        settings = (*error.settings, *CHANGED_OUTPUT)
-    changed = error.with_fix(fix)
-    changed.settings = settings
-    return changed
+    return error.with_fix(fix)
 
 
 def _change(site: Site, call: Call, given: tuple[TensorInfo, Size], layout: Layout) -> _Change:
