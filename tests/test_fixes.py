@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from modswap.cli.app import run
 from tests.fixes.by_hand import reason
@@ -48,7 +49,8 @@ def attempt(
 
 def made(case: Refused) -> None:
     torch.manual_seed(0)
-    torch.save(MODELS[case.model]().eval(), "net.pt")
+    held = MODELS[case.model]()
+    torch.save(held.eval() if isinstance(held, nn.Module) else held, "net.pt")
 
 
 @pytest.mark.parametrize(
