@@ -4,7 +4,7 @@ import re
 
 _REASONS = {
     "only the user knows the value that is meant": (
-        r"^correct |^write (a path|it as|the value|--alias|--start)|^choose one of them",
+        r"^correct |^write (a path|it as|the value|--alias|--start|--rename)|^choose one of them",
         r"^(set|give a value for) `\w+` under `args`|^add `(--set )?\w+(=|: )…`|widen `where`",
         r"^`\*` stands for the classes|^set the differing args|^it has |^known here",
         r"^write [\d.]+$|^take the quotes off|^write numbers|^name a device|^see `modswap",
