@@ -15,7 +15,6 @@ from modswap.core.seen.values import NONE, Group, TensorInfo, Value, tensors
 from modswap.nn.fit.inputs import Size
 
 CHANGED = "`output: changed`"  # of a rule whose module gives other sizes on purpose
-CHANGED_OUTPUT: Settings = (("output", "changed"),)
 
 
 class _Change(NamedTuple):
@@ -80,7 +79,8 @@ def other_output(
 def as_head(error: OutputError, *, is_last: bool | None, named: Iterable[Any]) -> OutputError:
     """Return an error that also says how a rule changes the output on purpose, as a head does.
 
-    It stays as it is where the structure differs, or a layer of weights reads the output.
+    It stays as it is where the structure differs, or a layer of weights reads the output. Its
+    settings stay as well: `--fix` keeps what a model returns.
 
     Args:
         error: The error.
@@ -89,12 +89,11 @@ def as_head(error: OutputError, *, is_last: bool | None, named: Iterable[Any]) -
     """
     if is_last is False or not error.resized or CHANGED in error.fix:
         return error
-    if not is_last or not any(type(one) is int and one in error.sizes for one in named):
-        return error.with_fix(f"{error.fix}; or set {CHANGED} in its rule, as for a new head")
-    fix = f"set {CHANGED} in its rule, as for a new head; to keep its output: {error.fix}"
-    changed = error.with_fix(fix)
-    changed.settings = (*CHANGED_OUTPUT, *error.settings)
-    return changed
+    if is_last and any(type(one) is int and one in error.sizes for one in named):
+        fix = f"set {CHANGED} in its rule, as for a new head; to keep its output: {error.fix}"
+    else:
+        fix = f"{error.fix}; or set {CHANGED} in its rule, as for a new head"
+    return error.with_fix(fix)
 
 
 def _change(site: Site, call: Call, given: tuple[TensorInfo, Size], layout: Layout) -> _Change:
