@@ -19,7 +19,7 @@ test: $(VENV)/dev.done  ## run the quick tests, in at most 5 minutes on 2 cores
 	$(PYTEST) $(PYTEST_ARGS)
 
 test-all: $(VENV)/hosts.done  ## run all tests with all hosts, then fuzz for MINUTES=5; keep a summary
-	$(PYTEST) -m '' --hypothesis-profile=thorough --summary benchmarks/results/test-all.txt $(PYTEST_ARGS)
+	$(PYTEST) -m '' --hypothesis-profile=thorough --summary=benchmarks/results/test-all.txt $(PYTEST_ARGS)
 	@# apart: it takes as long again, and Python 3.11 may fail to trace a thread that starts in a test
 	$(PYTEST) -m 'not slow or ci' --hypothesis-profile=ci --cov --cov-report=
 	$(BIN)/coverage report --fail-under=95

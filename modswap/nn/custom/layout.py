@@ -40,7 +40,6 @@ from modswap.nn.fit.inputs import (
 )
 from modswap.nn.fit.outputs import (
     CHANGED,
-    CHANGED_OUTPUT,
     judge_output,
     map_given,
     other_channels,
@@ -123,7 +122,7 @@ def _changed(trial: Trial, start: Placement) -> Placement:
         if trial.site.changes == "channels" and not other_channels(call.output, output):
             fix = "set its `args` so that the channels alone change, such as `padding`; or "
             fix += f"set {CHANGED} in its rule"
-            raise other_output(trial.site, call, output, fix, CHANGED_OUTPUT)
+            raise other_output(trial.site, call, output, fix)
     return placement
 
 
