@@ -23,6 +23,7 @@ def main() -> None:
         code = _STOPPED
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done, and Python clears up
     gc.disable()  # the interpreter's end looks for garbage by itself, and once is enough
+    gc.unfreeze()  # and it looks through everything: libraries in C++ complain of what is left
     sys.exit(code)
 
 

@@ -1,5 +1,6 @@
 """No fix leads back to its error: each is taken as it is printed, and the call is made again."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from modswap.cli.app import run
 from tests.fixes.by_hand import reason
@@ -48,7 +50,8 @@ def attempt(
 
 def made(case: Refused) -> None:
     torch.manual_seed(0)
-    torch.save(MODELS[case.model]().eval(), "net.pt")
+    held = MODELS[case.model]()
+    torch.save(held.eval() if isinstance(held, nn.Module) else held, "net.pt")
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,8 @@ def test_fix_never_leads_back_to_its_error(case: Refused, attempt: Try) -> None:
     assert found
     for error in found:
         taken = list(ways(case.call, error.what, error.fix))
+        if error.command:
+            taken.append(Call(tuple(shlex.split(error.command)), case.call.recipe, taken="run"))
         assert taken or reason(error.fix), f"nobody knows how to take this: {error}"
         for way in taken:
             code, again = attempt(way)

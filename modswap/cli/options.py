@@ -279,6 +279,18 @@ def require_file(file: Path) -> None:
         look_at(file)
 
 
+def look_at_paths(session: Session, *, force: bool = False, writes: bool = True) -> None:
+    """Refuse paths that are not there to be read, or to be written, before torch is imported."""
+    for used in session.reads:
+        if used.comes_first:
+            require_file(used.file)
+    targets = [used.file for used in session.writes if writes and used.name == OUT]
+    if targets:
+        from modswap.io.formats.target import refuse_target
+
+        refuse_target(Path(session.checkpoint), targets[0], force=force, reads=session.reads)
+
+
 def check_model(model: str | None) -> None:
     """Refuse a `--model` that cannot be read, also where the file needs none."""
     from modswap.core.asked.import_name import factory_call

@@ -158,9 +158,11 @@ class OutputError(ShapeError):
 
     Attributes:
         resized: Whether the outputs differ in the sizes of tensors alone.
+        sizes: Sizes that the new output has, in the axes in which two tensors differ.
     """
 
     resized: bool = False
+    sizes: tuple[int, ...] = ()
 
 
 class UnreachedError(ShapeError):

@@ -4,10 +4,10 @@ import re
 
 _REASONS = {
     "only the user knows the value that is meant": (
-        r"^correct |^write (a path|it as|the value|--alias|--start)|^choose one of them",
+        r"^correct |^write (a path|it as|the value|--alias|--start|--rename)|^choose one of them",
         r"^(set|give a value for) `\w+` under `args`|^add `(--set )?\w+(=|: )…`|widen `where`",
         r"^`\*` stands for the classes|^set the differing args|^it has |^known here",
-        r"^write [\d.]+$|^take the quotes off",
+        r"^write [\d.]+$|^take the quotes off|^write numbers|^name a device|^see `modswap",
         r"^add --(with MODULE|match PATTERN)|^write `\{a,b\}`|is a key of ",
     ),
     "only the user knows which modules are meant": (
@@ -16,10 +16,12 @@ _REASONS = {
     ),
     "the user's own class or model has to change": (
         r"^choose a (class|module)|a class of yours|change `args` or `match`|`detach` it",
-        r"^put a method|^remove what the forward|^end its forward|\.to\(x\.dtype\)",
+        r"^put a method|^remove what the forward|\.to\(x\.dtype\)",
+        r"^return the model|^call it in",
         r"^look for a(n| division)|^name the class itself|^smaller modules|keep the sizes of",
     ),
     "only the user has another file or input": (
+        r"^say how to build|^build the model|^save the |^write package|^make its folder",
         r"^check the name|^name (a|another) file|^make it first|paths are relative",
         r"`--input SHAPE`|^give a smaller input|^add the recipe|^add `-c RECIPE`",
     ),

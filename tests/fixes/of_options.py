@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from tests.fixes.files import FILES
 from tests.fixes.refused import ALLOW, CLASS_TOKEN, GATED, Refused, command, one_rule
 
 
@@ -107,3 +108,29 @@ def options() -> Iterator[Refused]:
     yield command("finalize: nothing", GATED, "finalize", "-o", "out.pt", *ALLOW)
     yield command("code: nothing", GATED, "code", *ALLOW)
     yield command("explain: path", GATED, "explain")
+
+
+def files() -> Iterator[Refused]:
+    """Yield calls with files whose weights are not those of the model, or that hold none."""
+    build = ("--model", "tests.models:build_gated")
+    swap = ("--input", "1,3,28,28", "--match", "space_attention", "--with", "SEBlock")
+    yield command("file: no factory", "weights", "check", *swap)
+    yield command("file: no factory, replace", "weights", "replace", *swap, "-o", "out.pt")
+    yield command("file: no factory, tree", "weights", "tree", "--input", "1,3,28,28")
+    yield command("file: no factory, init", "weights", "init", "-o", "init.yaml")
+    for name in FILES:
+        if name != "weights":
+            yield command(f"file: {name}", name, "check", *build, *swap)
+    for model in (
+        "tests.models:bild_gated", "tests.models.build_gated", "tests.model:build_gated",
+        "nets.py:build", "tests.models:build_nothing", "tests.models:build_failing",
+        "tests.models:build_gated(channel=16)", "tests.models:build_gated(channels=8)",
+        "tests.models:build_gated(channels=x)", "build_gated", "tests.models:Strided",
+    ):  # fmt: skip
+        yield command(f"factory: {model}", "weights", "check", "--model", model, *swap)
+    for option, value in (
+        ("--rename", "head"),
+        ("--device", "gpu"), ("--seed", "x"), ("--report", "no/page.html"), ("--jobs", "0"),
+        ("--max-memory", "much"), ("--start", "donor:none.pt:head"),
+    ):  # fmt: skip
+        yield command(f"option: {option} {value}", "weights", "check", *build, *swap, option, value)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from torch import nn
 
 from tests.fixes import nets
 from tests.fixes.calls import Call
+from tests.fixes.files import FILES
 from tests.models import (
     KeywordGate,
     ManyCalls,
@@ -23,7 +23,7 @@ from tests.recipes import UNEXAMINED
 
 ALLOW = ("--allow", "tests.*")
 GATED, TOKENS, CLASS_TOKEN = "gated", "tokens", "class token"
-MODELS: dict[str, Callable[[], nn.Module]] = {
+MODELS: dict[str, Callable[[], Any]] = {
     GATED: build_gated,
     TOKENS: TokenNet,
     CLASS_TOKEN: lambda: TokenNet(class_token=True),
@@ -42,6 +42,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "volume": nets.Volume,
     "square": nets.Square,
     "masked": nets.Masked,
+    **FILES,
 }
 INPUTS = {
     GATED: "1,3,28,28",

@@ -5,14 +5,16 @@ from typing import NamedTuple
 
 _ERROR = re.compile(r"\s*(?:error: |✗ |x )(.*)")
 _FIX = re.compile(r"\s+fix: (.*)")
+_RUN = re.compile(r"\s+run(?:: modswap (.*)|, with your own .*)")
 _PLACE = re.compile(r"^\S+\.yaml:\d+:\d+: ")  # of a recipe, which another key moves
 
 
 class Said(NamedTuple):
-    """An error and its fixes, joined by semicolons."""
+    """An error, its fixes, joined by semicolons, and the command that takes them."""
 
     what: str
     fix: str
+    command: str = ""  # without what the user has to fill in
 
     @property
     def fault(self) -> str:
@@ -22,15 +24,18 @@ class Said(NamedTuple):
 
 def errors(*texts: str) -> list[Said]:
     """Return the errors that a run of the command printed."""
-    found: list[tuple[str, list[str]]] = []
+    found: list[tuple[str, list[str], list[str]]] = []
     for line in "\n".join(texts).splitlines():
-        error, fix = _ERROR.match(line), _FIX.match(line)
+        error, fix, run = _ERROR.match(line), _FIX.match(line), _RUN.match(line)
         if error:
-            found.append((error[1], []))
-        elif fix and found:
+            found.append((error[1], [], []))
+        elif found and fix:
             found[-1][1].append(fix[1])
-        elif found and found[-1][1] and line.startswith("  "):
-            found[-1][1][-1] += f" {line.strip()}"  # the rest of a long line
-        elif found and not found[-1][1] and line.startswith("  "):
-            found[-1] = (f"{found[-1][0]} {line.strip()}", [])
-    return [Said(what.rstrip(), "; ".join(fixes)) for what, fixes in found]
+        elif found and run:
+            found[-1][2].append(run[1] or "")
+        elif found and line.startswith("  "):  # the rest of a long line
+            what, fixes, runs = found.pop()
+            last = runs or fixes or [what]
+            last[-1] += f" {line.strip()}"
+            found.append((what if runs or fixes else last[-1], fixes, runs))
+    return [Said(what.rstrip(), "; ".join(fixes), " ".join(runs)) for what, fixes, runs in found]

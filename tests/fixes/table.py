@@ -15,5 +15,6 @@ CASES = tuple(
         of_fit.insertions(),
         of_fit.examined(),
         of_options.options(),
+        of_options.files(),
     )
 )

@@ -26,7 +26,8 @@ _LEFT_OUT = re.compile(
 _CLASS = re.compile(r"(?!re:)[\w./]+:\w+")
 _WRITE = re.compile(r"write `(?!\{a,b\})([^`]+)`")
 _EXAMPLE = re.compile(
-    r"(?:as in|say where each class is now:|an alias is for a class:|write) --\S+ \S+"
+    r"(?:as in|say where each class is now:|an alias is for a class:|of these:|write) --\S+ "
+    r"(?:\".*\"|[^\s,]+(?:, or --\S+ [^\s,]+)?)"
 )
 _JOINT = re.compile(r"`([^`]+)`(?:,? (?:and|with)) `([^`]+)`")
 _SET_TO = re.compile(r"set `(\w+)` to (\S+)")

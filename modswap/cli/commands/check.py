@@ -162,7 +162,7 @@ def _outcomes(
     session.checkpoint = str(job.subject.file)
     session.reads += paths_read(job.subject, job.recipe)
     session.judge()
-    options.require_file(job.subject.file)
+    options.look_at_paths(session)
 
     with importing():
         from modswap.ops.jobs.repair import check_and_repair

@@ -57,6 +57,7 @@ def finalize(
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
     renames = options.renames_of(rename, strip_prefix)
     subject = options.subject(file, policy, model, inputs, renames)
+    options.look_at_paths(session, force=force, writes=not dry_run)
 
     from modswap.core.asked.job import Rework
     from modswap.ops.jobs.finalize.job import finalize_file

@@ -1,15 +1,19 @@
 """`modswap heal`: new modules learn to compute what the old ones did, without labels."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modswap.cli import healing, options
 from modswap.cli.outcomes import finish
+from modswap.cli.session import Session
 from modswap.core.asked.healing import GOAL, HealingRequest, stages_of
 from modswap.core.asked.used_paths import RESUME, UsedPath, healing_files, resume_file
 from modswap.core.healed.healing import STAGES
+
+if TYPE_CHECKING:
+    from modswap.core.asked.job import HealJob
 
 Against = Annotated[
     Path,
@@ -182,11 +186,17 @@ def heal(
     )
 
     from modswap.core.asked.job import HealJob
-    from modswap.ops.jobs.heal import heal_file
 
     shown = options.wants_view(session), options.note_image(session, image)
     out = None if dry_run else output
-    job = HealJob(subject, against, data, request, out, force, resume, *shown)
+    _run(session, HealJob(subject, against, data, request, out, force, resume, *shown))
+
+
+def _run(session: Session, job: "HealJob") -> None:
+    options.look_at_paths(session, force=job.force, writes=job.out is not None)
+
+    from modswap.ops.jobs.heal import heal_file
+
     with session.guarded() as progress:
         outcome = heal_file(job, progress)
     finish(session, [outcome])

@@ -130,6 +130,7 @@ def _run(session: Session, job: "Job", digest: str | None, *, no_forward: bool) 
     from modswap.ops.jobs.verify import require_digest
 
     session.reads += (*recipe_files(job.recipe), *healing_files(job.heal))
+    options.look_at_paths(session, force=job.force, writes=job.out is not None)
     with session.guarded() as progress, holding(job.subject.file):
         if digest is not None:
             require_digest(job.subject.file, digest, progress)

@@ -43,6 +43,7 @@ def revert(
     policy = options.policy_of(allow, alias, trust=trust, checksum=not no_checksum)
     renames = options.renames_of(rename, strip_prefix)
     subject = options.subject(file, policy, model, None, renames)
+    options.look_at_paths(session, force=force, writes=not dry_run)
 
     from modswap.core.asked.job import Rework
     from modswap.ops.jobs.revert import revert_file

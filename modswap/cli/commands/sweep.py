@@ -220,6 +220,7 @@ def sweep(
     request = HealingRequest(
         samples=samples, seed=seed, batch=batch, device=device, steps=steps, **numbers
     )
+    options.look_at_paths(session)
 
     from modswap.core.asked.job import SweepJob
     from modswap.ops.jobs.sweep import sweep_file

@@ -44,7 +44,10 @@ def split_reference(reference: str, where: str) -> tuple[str, str]:
     module, colon, name = reference.rpartition(":")
     if not colon or not module or not name:
         what = f"{reference!r} does not say where to find it"
-        raise RecipeError(what, where, "write package.module:name or file.py:name")
+        package, dot, last = reference.rpartition(".")
+        dotted = dot and package and last.isidentifier() and last != "py" and not colon
+        meant = f"`{package}:{last}`" if dotted else "package.module:name or file.py:name"
+        raise RecipeError(what, where, f"write {meant}")
     return module, name
 
 

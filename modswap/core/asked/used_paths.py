@@ -24,6 +24,11 @@ class UsedPath(NamedTuple):
     file: Path
     kind: str = ""  # of a text that is written (`own_texts`)
 
+    @property
+    def comes_first(self) -> bool:
+        """Return whether a run cannot begin without it."""
+        return self.name in {INPUT, ORIGINAL, DATA}
+
 
 def paths_read(subject: "Subject", recipe: "Recipe | None" = None) -> tuple[UsedPath, ...]:
     """Return the input, the recipe, and the files of code that the request and the recipe name."""

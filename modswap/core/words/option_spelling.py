@@ -50,7 +50,7 @@ def spelled(error: ModswapError) -> ModswapError:
     """Return a copy of an error, and of those that came with it, that names options."""
     changed = copy.copy(error)
     changed.what, changed.fix = with_options(error.what), with_options(error.fix)
-    if _OF_RECIPE.search(error.fix):
+    if _OF_RECIPE.search(error.fix) and "--save-recipe" not in error.fix:
         changed.fix = f"{changed.fix}; {_RECIPE}"
     changed.more = tuple(map(spelled, error.more))
     return changed

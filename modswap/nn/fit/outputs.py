@@ -1,9 +1,9 @@
 """Compare the map that a new module returns with the output of its site."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from modswap.core.decided.blueprint import Adaptation
 from modswap.core.decided.outputs import is_resized
@@ -70,10 +70,13 @@ def other_output(
     """Return the error for a module that gives another output than its site."""
     error = OutputError(mismatch(call, given), site.path, fix, settings=settings)
     error.resized = is_resized(call.output, given)
+    if error.resized and isinstance(call.output, TensorInfo) and isinstance(given, TensorInfo):
+        axes = zip(call.output.shape, given.shape, strict=True)
+        error.sizes = tuple(new for old, new in axes if old != new)
     return error
 
 
-def as_head(error: OutputError, *, is_last: bool | None) -> OutputError:
+def as_head(error: OutputError, *, is_last: bool | None, named: Iterable[Any]) -> OutputError:
     """Return an error that also says how a rule changes the output on purpose, as a head does.
 
     It stays as it is where the structure differs, or a layer of weights reads the output. Its
@@ -82,13 +85,14 @@ def as_head(error: OutputError, *, is_last: bool | None) -> OutputError:
     Args:
         error: The error.
         is_last: As of the site.
+        named: The arguments of the rule. One that is the new size shows what is meant.
     """
     if is_last is False or not error.resized or CHANGED in error.fix:
         return error
-    if is_last:
+    if is_last and any(type(one) is int and one in error.sizes for one in named):
         fix = f"set {CHANGED} in its rule, as for a new head; to keep its output: {error.fix}"
     else:
-        fix = f"{error.fix}; or set {CHANGED} there, as for a new head"
+        fix = f"{error.fix}; or set {CHANGED} in its rule, as for a new head"
     return error.with_fix(fix)
 
 

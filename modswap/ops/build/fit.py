@@ -142,7 +142,7 @@ def _with_ways(error: ShapeError, fitter: "Fitter", site: Site, is_last: IsLast)
     if not isinstance(error, OutputError):
         return error
     if fitter.keeps_output:
-        return as_head(error, is_last=is_last(site))
+        return as_head(error, is_last=is_last(site), named=fitter.args.values())
     if site.joint is None or site.joint.place == "instead":
         return error
     # a place beside a module keeps its shape

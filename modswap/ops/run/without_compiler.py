@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from modswap.ops.run.without_symbols import without_symbols
+
 _COMPILER = "torch._dynamo"
 _MARK = "__dynamo_disable"  # on functions of torch that the compiler has to leave alone
 
@@ -71,7 +73,14 @@ def without_compiler() -> Iterator[None]:
     """Run a block in which torch does not import its compiler only to turn it off.
 
     Code in the block that uses the compiler gets it, and finds everything as without the block.
+    The same holds for its symbolic shapes.
     """
+    with without_symbols(), _compiler_left_out():
+        yield
+
+
+@contextmanager
+def _compiler_left_out() -> Iterator[None]:
     absent = None if _COMPILER in sys.modules else _absent()
     if absent is None:
         yield

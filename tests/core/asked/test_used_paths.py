@@ -7,6 +7,8 @@ import pytest
 from modswap.core.asked.job import Subject
 from modswap.core.asked.source import Source
 from modswap.core.asked.used_paths import (
+    DATA,
+    ORIGINAL,
     UsedPath,
     code_files,
     healing_files,
@@ -79,3 +81,10 @@ def test_donor_and_what_a_healing_reads_are_known(tmp_path: Path) -> None:
     by_options = recipe.read_from(Source("options", options={("replace", 0, "match"): "--match"}))
     assert UsedPath("the recipe", Path("options")) not in [*recipe_files(by_options)]
     assert resume_file(tmp_path / "o.pt") == tmp_path / "o.pt.resume"
+
+
+def test_what_a_run_cannot_begin_without_comes_first() -> None:
+    found = {used.name: used.comes_first for used in healing_files("pictures", Path("old.pt"))}
+
+    assert found == {ORIGINAL: True, DATA: True}
+    assert not UsedPath("the recipe", Path("swap.yaml")).comes_first

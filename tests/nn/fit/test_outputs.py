@@ -87,21 +87,25 @@ def test_calls_that_change_in_different_ways_are_refused(other: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_last", "fix"),
+    ("is_last", "named", "fix"),
     [
         (
             True,
+            8,
             f"set `output: changed` in its rule, as for a new head; to keep its output: {ADAPTED}",
         ),
-        (None, f"{ADAPTED}; or set `output: changed` there, as for a new head"),
-        (False, ADAPTED),
+        (True, 4, f"{ADAPTED}; or set `output: changed` in its rule, as for a new head"),
+        (None, 8, f"{ADAPTED}; or set `output: changed` in its rule, as for a new head"),
+        (False, 8, ADAPTED),
     ],
 )
-def test_output_may_change_where_nothing_reads_it(is_last: bool | None, fix: str) -> None:
+def test_output_may_change_where_nothing_reads_it(
+    is_last: bool | None, named: int, fix: str
+) -> None:
     with pytest.raises(OutputError) as error:
         judged(site(WIDER), adapt=False)
 
-    said = as_head(error.value, is_last=is_last)
+    said = as_head(error.value, is_last=is_last, named=["no", True, named])
 
     assert said.fix == fix
     assert said.settings == error.value.settings == (("adapt", True),)
@@ -111,7 +115,7 @@ def test_output_of_another_structure_is_no_head() -> None:
     with pytest.raises(OutputError) as error:
         judged(site(PAIR), adapt=False)
 
-    assert as_head(error.value, is_last=True) is error.value
+    assert as_head(error.value, is_last=True, named=[8]) is error.value
 
 
 def test_other_type_is_mended_in_the_module() -> None:
