@@ -8,7 +8,7 @@ _REASONS = {
         r"^(set|give a value for) `\w+` under `args`|^add `(--set )?\w+(=|: )…`|widen `where`",
         r"^`\*` stands for the classes|^set the differing args|^it has |^known here",
         r"^write [\d.]+$|^take the quotes off|^write numbers|^name a device|^see `modswap",
-        r"^add --(with MODULE|match PATTERN)|^write `\{a,b\}`|is a key of ",
+        r"^add --(with MODULE|match PATTERN)|^write `\{a,b\}`|^`\w+` is a key of ",
     ),
     "only the user knows which modules are meant": (
         r"^narrow |^select (a module|each|only one)|^take it out|reaches it, or take it out",

@@ -18,6 +18,7 @@ def options() -> Iterator[Refused]:
     )
     yield one_rule("option: tokens", CLASS_TOKEN, "blocks.*.attn", "BiLevelRoutingAttention")
     yield one_rule("option: layout", "encoder", "layers.*.linear1", "MultiHeadSelfAttention")
+    yield one_rule("option: unknown layout", "square", "mix", "SEBlock")
     yield one_rule("option: square", "square", "mix", "tests.models:ChannelsLastMixer")
     yield one_rule("option: head", GATED, "head", "ConvGate", "--set", "out_channels=7")
     yield one_rule("option: never called", "many calls", "{unused,mix.conv}", "SEBlock")

@@ -82,8 +82,9 @@ def _of_span(call: Call, span: str) -> Iterator[Call]:
         yield call.with_key("with", span)
     elif re.match("re:.", span) and call.recipe is not None:
         yield call.with_key("match", span)
-    elif ": " in span and call.recipe is not None:
+    elif ": " in span and (call.recipe is not None or call.args[0] == "check"):
         key, _, text = span.partition(": ")
+        call = call.as_recipe() if call.recipe is None else call
         try:
             yield call.with_key(key, yaml.safe_load(text))
         except yaml.YAMLError:

@@ -29,9 +29,10 @@ _SPELLED = (
     (re.compile(rf"set `(?!(?:{_KEYS})\b)(\w+): ([^`]+)`"), r"add `--set \1=\2`"),
     (re.compile(r" (?:on|in|of) (?:its|the) rule\b"), ""),
 )
-_OF_RECIPE = re.compile(rf"`(?:{_KEYS})\b[^`]*`")
+# keys that follow one another have one note
+_OF_RECIPE = re.compile(rf"`(?:{_KEYS})\b[^`]*`(?: or `(?:{_KEYS})\b[^`]*`)*")
 _TRUST = re.compile(r"(?:; )?for a file of your own making there is --trust")
-_RECIPE = "that is a key of a recipe, which -c names"
+_RECIPE = "(in a recipe, which -c names)"
 
 
 def is_option(key: str) -> bool:
@@ -50,8 +51,8 @@ def spelled(error: ModswapError) -> ModswapError:
     """Return a copy of an error, and of those that came with it, that names options."""
     changed = copy.copy(error)
     changed.what, changed.fix = with_options(error.what), with_options(error.fix)
-    if _OF_RECIPE.search(error.fix) and "--save-recipe" not in error.fix:
-        changed.fix = f"{changed.fix}; {_RECIPE}"
+    if "--save-recipe" not in error.fix:
+        changed.fix = _OF_RECIPE.sub(rf"\g<0> {_RECIPE}", changed.fix, count=1)
     changed.more = tuple(map(spelled, error.more))
     return changed
 

@@ -39,7 +39,11 @@ def test_error_and_those_that_came_with_it_are_spelled_and_the_originals_stay() 
     said = spelled(first)
 
     assert (said.fix, said.more[0].what) == ("narrow `--match`", "`--exclude` removes all")
-    assert said.more[0].fix == "set `layout: NCHW`; that is a key of a recipe, which -c names"
+    assert said.more[0].fix == "set `layout: NCHW` (in a recipe, which -c names)"
+    both = spelled(MatchError("x", "x", "set `layout: NCHW` or `layout: NHWC` in its rule; else"))
+    assert both.fix == "set `layout: NCHW` or `layout: NHWC` (in a recipe, which -c names); else"
+    saved = "`output: changed` in the recipe that `--save-recipe FILE` writes"
+    assert spelled(MatchError("x", "x", saved)).fix == saved
     assert (first.fix, second.what) == ("narrow `match`", "`exclude` removes all")
 
 
