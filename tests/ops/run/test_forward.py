@@ -1,7 +1,4 @@
-"""The dtype of a pass, and the tensors that it runs on.
-
-Covers: stand_ins.
-"""
+"""The dtype of a pass, and the tensors that it runs on."""
 
 import pytest
 import torch

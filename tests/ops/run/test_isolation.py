@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from modswap.ops.run.isolation import put_back, set_mode, untouched
+from modswap.ops.run.isolation import Snapshot, put_back, set_mode, untouched
 from tests.models import GatedNet
 
 
@@ -74,3 +74,30 @@ def test_mode_is_set_without_calling_train_of_a_host() -> None:
     set_mode(model, training=False)
 
     assert not any(module.training for module in model.modules())
+
+
+class Caching(nn.Module):
+    """Keeps what it is given in containers of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[int, int] = {}
+        self.seen: list[int] = [0]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the input."""
+        self.sizes[len(x)] = self.seen[-1] = len(x)
+        self.last = len(x)
+        return x
+
+
+def test_one_snapshot_restores_the_model_after_block_after_block() -> None:
+    model = nn.Sequential(Caching())
+    snapshot = Snapshot(model)
+
+    for size in (2, 3):
+        with untouched(model, training=True, unreal=True, snapshot=snapshot):
+            model(torch.zeros(size))
+            assert model[0].sizes == {size: size}
+
+        assert (model[0].sizes, model[0].seen, hasattr(model[0], "last")) == ({}, [0], False)

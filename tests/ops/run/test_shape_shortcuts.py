@@ -42,6 +42,7 @@ CALLS: dict[str, Call] = {
     "joined, of another length": lambda x: torch.cat((x, x[:1]), dim=0),
     "joined, of another dtype": lambda x: torch.cat([x, x.half()], 1),
     "joined, of another size": lambda x: torch.cat([x, x[..., :4]], 1),
+    "joined, of another length of rows": lambda x: torch.cat([x, x[..., :4].contiguous()], 1),
     "joined pixels": lambda x: torch.cat([x, x], -1),
     "joined parts": lambda x: torch.cat([x, x[..., ::2], x.transpose(0, 1)], -1),
     "joined behind": lambda x: torch.cat([x, x], 4),
