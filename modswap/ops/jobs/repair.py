@@ -1,5 +1,6 @@
 """Find the smallest edit of a recipe with which its check passes, by running the check."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -161,8 +162,8 @@ def check_and_repair(
 ) -> Outcome:
     """Check a recipe; if it fails, look for a small edit that would pass, and suggest it.
 
-    `fix` makes the edit in the recipe's file and checks it again. A search that takes long is
-    preceded by the error, which `say` receives.
+    `fix` makes the edit in the recipe's file and checks it again. `say` receives the error before a
+    search, with `fix` before one that takes long.
 
     Raises:
         ModswapError: As `check_file`; or if the recipe's file cannot be written.
@@ -194,6 +195,8 @@ def _repair(
     budget = FIX_BUDGET if fix else OFFER_BUDGET
     if isinstance(failed.error, MENDED) and failed.seconds <= budget.seconds:
         progress("looking for an edit of the recipe that would pass")
+        if not fix:  # the error stays, and what the search finds is printed below it
+            impatience.before(math.inf)
     remedy = find_remedy(job, failed, budget, impatience)
     if not (fix and remedy):
         return _with_advice(failed.error, remedy, fix=fix)
