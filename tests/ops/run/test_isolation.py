@@ -92,12 +92,12 @@ class Caching(nn.Module):
 
 
 def test_one_snapshot_restores_the_model_after_block_after_block() -> None:
-    model = nn.Sequential(Caching())
+    model = nn.Sequential(caching := Caching())
     snapshot = Snapshot(model)
 
     for size in (2, 3):
         with untouched(model, training=True, unreal=True, snapshot=snapshot):
             model(torch.zeros(size))
-            assert model[0].sizes == {size: size}
+            assert caching.sizes == {size: size}
 
-        assert (model[0].sizes, model[0].seen, hasattr(model[0], "last")) == ({}, [0], False)
+        assert (caching.sizes, caching.seen, hasattr(caching, "last")) == ({}, [0], False)
