@@ -202,7 +202,6 @@ def test_fitted_stages_run_where_the_goal_is_not_reached(
 
 
 @pytest.mark.slow
-@pytest.mark.ci
 def test_swap_is_healed_before_it_is_written(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

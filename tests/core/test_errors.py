@@ -82,8 +82,8 @@ def test_error_with_another_fix_or_further_errors_keeps_what_it_carries() -> Non
     assert (changed.rule, changed.settings, error.fix) == ("swap.yaml:3:5", (("topk", 4),), "b")
 
 
-def test_error_at_another_place_leaves_the_first_one() -> None:
+def test_error_at_another_place_or_of_another_fault_leaves_the_first_one() -> None:
     error = ShapeError("wrong", "a", "mend it")
 
-    assert str(error.at("b")) == "b: wrong; mend it"
-    assert error.where == "a"
+    assert str(error.at("b").saying("odd")) == "b: odd; mend it"
+    assert str(error) == "a: wrong; mend it"

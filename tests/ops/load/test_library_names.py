@@ -182,7 +182,6 @@ def test_another_format_gets_the_names_of_the_model(name: str, ending: str, tmp_
     assert not differing(own, again)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_weights_of_the_library_beside_a_factory_have_either_names(tmp_path: Path) -> None:
     model = built(VIT)

@@ -143,7 +143,6 @@ def swept(files: Path, environment: dict[str, str], *more: str) -> dict[str, Any
 
 @needs_ray
 @pytest.mark.slow
-@pytest.mark.ci
 def test_cluster_gives_the_table_of_local_processes(
     files: Path,
     cluster: dict[str, str],
