@@ -424,7 +424,7 @@ def built(row: Row) -> nn.Module:
     return row.build().eval()
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @EXAMINED
 @TABLE
 def test_failure_is_found_by_its_name_and_place(
@@ -438,7 +438,7 @@ def test_failure_is_found_by_its_name_and_place(
     assert error["fix"]
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(8)
 @EXAMINED
 @TABLE
 def test_sound_swap_on_the_same_model_holds(

@@ -68,6 +68,7 @@ DATA = ("replace", "A/B", "-c", "weights.yaml", "--no-forward", "-o", "new")
 
 @pytest.mark.each_once
 @pytest.mark.parametrize("form", ["table", "json", "github"])
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("args", "report"),
     [
@@ -399,6 +400,7 @@ def test_recipe_is_still_mended_in_place(modswap: Command) -> None:
 # -- a full disk
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("args", "file"),
     [

@@ -290,7 +290,7 @@ def test_module_runs_on_meta_as_it_does_on_a_device(row: Replacement, layout: La
     assert shape_only.stride() == real.stride()
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize(
     ("layout", "row"),
     [

@@ -26,7 +26,7 @@ from tests.ops.code import code_page
 from tests.ops.code.cases import BLOCKS, CASES, HEAD, Case, changed, proved_here
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", CASES)
 def test_change_is_shown_and_proved(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
