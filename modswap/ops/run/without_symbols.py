@@ -1,10 +1,12 @@
 """Keep torch's symbolic shapes, and sympy, out of a block in which every size is a number."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 _SHAPES = "torch.fx.experimental.symbolic_shapes"
 _FUNCTIONS = "torch.utils._sympy.functions"
 _ALGEBRA = "sympy"
+_RAISED = "GuardOnDataDependentSymNode"
 
 
 class _Unloaded(ModuleType):
@@ -141,11 +144,62 @@ _ANSWERS: Mapping[str, Callable[..., Any]] = {
 _KNOWN: Mapping[str, Mapping[str, Any]] = {
     _SHAPES: {
         **{name: _answer(_SHAPES, name, known) for name, known in _ANSWERS.items()},
-        "GuardOnDataDependentSymNode": _NoGuardError,
+        _RAISED: _NoGuardError,
     },
     _FUNCTIONS: {"Max": _answer(_FUNCTIONS, "Max", _unknown)},
     _ALGEBRA: {"Basic": _NoSymbol},
 }
+
+
+class _Mender(Loader):
+    """Give modules torch's own class of errors once symbolic shapes are imported.
+
+    Modules that a block imports keep what they found then; a class in `except` has to be the one
+    that is raised.
+    """
+
+    def __init__(self, holders: Sequence[ModuleType]) -> None:
+        self._holders = holders
+        self._loader: Any = None
+
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+        """Return where symbolic shapes are, to be loaded by this object; None for other modules."""
+        if name != _SHAPES:
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None:
+            self._loader, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Return what torch's loader makes."""
+        made: ModuleType | None = self._loader.create_module(spec)
+        return made
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module, which has its own loader, and mend those that were imported before it."""
+        if module.__spec__ is not None:
+            module.__spec__.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        _mend(self._holders, module)
+
+
+def _mend_later() -> None:
+    held = [*sys.modules.values()]
+    holders = [one for one in held if getattr(one, "__dict__", {}).get(_RAISED) is _NoGuardError]
+    shapes = sys.modules.get(_SHAPES)
+    if shapes is not None:
+        _mend(holders, shapes)
+        return
+    sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, _Mender)]
+    if holders:
+        sys.meta_path.insert(0, _Mender(holders))
+
+
+def _mend(holders: Sequence[ModuleType], shapes: ModuleType) -> None:
+    for holder in holders:
+        setattr(holder, _RAISED, getattr(shapes, _RAISED))
 
 
 @contextmanager
@@ -155,6 +209,7 @@ def without_symbols() -> Iterator[None]:
     Code in the block that has symbols gets the modules, and finds everything as without the block.
     """
     with ExitStack() as stack:
+        stack.callback(_mend_later)  # after the substitutes have left
         for name, known in _KNOWN.items():
             if name not in sys.modules:
                 substitute = sys.modules[name] = _Unloaded(name, known)

@@ -135,3 +135,29 @@ def test_passes_import_no_sympy_and_symbols_work_within_and_afterwards() -> None
 
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "x + 1\n"
+
+
+ERRORS = """
+import importlib, inspect, sys
+from modswap.ops.run.without_symbols import without_symbols
+
+for _ in range(2):  # of several blocks one is enough
+    with without_symbols():
+        held = importlib.import_module("torch.distributed.tensor._decompositions")
+before = held.GuardOnDataDependentSymNode
+assert before.__module__ == "modswap.ops.run.without_symbols", before
+ours = lambda: [one for one in sys.meta_path if type(one).__name__ == "_Mender"]
+assert len(ours()) == 1
+import torch.fx.experimental.symbolic_shapes as shapes
+assert held.GuardOnDataDependentSymNode is shapes.GuardOnDataDependentSymNode
+assert not ours()
+assert inspect.getsource(shapes)
+"""
+
+
+def test_module_that_a_block_imported_catches_torchs_errors_afterwards() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", ERRORS], capture_output=True, text=True, check=False
+    )
+
+    assert ran.returncode == 0, ran.stderr
